@@ -1,0 +1,139 @@
+"""How the body of a log call is read: one object, a batch, or NDJSON; bad items never hide good ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
+
+from app.api_gateway.schemas.requests import (
+    BATCH,
+    FRAME,
+    ITEMS,
+    MAXIMUM_BATCH,
+    ONE_ITEM,
+    ApiRequestItem,
+)
+from app.kit.errors import Fault, InvalidPayload
+from app.kit.payload import faults_of
+
+Item = Mapping[str, Any]
+STARTS_AS_BATCH = re.compile(rb'\s*\{\s*"requests"\s*:\s*\[')
+BATCH_POINTER = "/requests/{index}"
+
+
+@dataclass(slots=True)
+class ReadCalls:
+    """The items of a body by index: those of valid types, and the faults of the others."""
+
+    is_single: bool
+    items: list[tuple[int, Item]]
+    faults: dict[int, list[Fault]] = field(default_factory=dict)
+    ids: dict[int, str | None] = field(default_factory=dict)
+
+
+def read_json(raw: bytes) -> ReadCalls:
+    """Return the calls of a JSON body, one object or `{"requests": [...]}`.
+
+    Raises InvalidPayload when it is neither, or when a batch is empty or has more than 5,000 items.
+    """
+    if STARTS_AS_BATCH.match(raw):
+        return _read_batch(raw)
+    parsed = _parsed(raw)
+    if isinstance(parsed, dict) and "requests" in parsed:
+        return _read_batch(raw)
+    return _read_one(raw)
+
+
+def read_ndjson(raw: bytes) -> ReadCalls:
+    """Return the calls of a body with one JSON object per line; blank lines do not count.
+
+    Raises InvalidPayload when there is no line or more than 5,000.
+    """
+    lines = [line for line in raw.split(b"\n") if line.strip()]
+    if not 1 <= len(lines) <= MAXIMUM_BATCH:
+        detail = f"an NDJSON body has 1 to {MAXIMUM_BATCH} lines, this one has {len(lines)}"
+        raise InvalidPayload(detail, faults=[Fault("", "line_count", detail)])
+    try:
+        items = ITEMS.validate_json(b"[" + b",".join(lines) + b"]")
+    except ValidationError:
+        return _judged([_line_value(line) for line in lines])
+    if len(items) != len(lines):
+        # A line that holds two objects; each line is judged alone.
+        return _judged([_line_value(line) for line in lines])
+    return ReadCalls(is_single=False, items=list(enumerate(items)))
+
+
+class _Unreadable:
+    """A line that is no JSON at all."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+
+
+def _parsed(raw: bytes) -> Any:
+    try:
+        return from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        fault = Fault("", "json_invalid", str(error))
+        raise InvalidPayload("the body is no valid JSON", faults=[fault]) from None
+
+
+def _line_value(line: bytes) -> Any:
+    try:
+        return from_json(line, allow_inf_nan=False)
+    except ValueError as error:
+        return _Unreadable(str(error))
+
+
+def _read_one(raw: bytes) -> ReadCalls:
+    try:
+        item = ONE_ITEM.validate_json(raw)
+    except ValidationError as error:
+        raise InvalidPayload("the call breaks the rules", faults=faults_of(error)) from None
+    return ReadCalls(is_single=True, items=[(0, item)])
+
+
+def _read_batch(raw: bytes) -> ReadCalls:
+    try:
+        return ReadCalls(
+            is_single=False, items=list(enumerate(BATCH.validate_json(raw)["requests"]))
+        )
+    except ValidationError:
+        _parsed(raw)
+    try:
+        frame = FRAME.validate_json(raw)
+    except ValidationError as error:
+        raise InvalidPayload("the batch breaks the rules", faults=faults_of(error)) from None
+    return _judged(frame["requests"])
+
+
+def _judged(values: Sequence[Any]) -> ReadCalls:
+    """Judge each item alone: the slow way, taken only when some item is bad."""
+    read = ReadCalls(is_single=False, items=[])
+    for index, value in enumerate(values):
+        pointer = BATCH_POINTER.format(index=index)
+        try:
+            if isinstance(value, _Unreadable):
+                read.faults[index] = [Fault(pointer, "json_invalid", value.detail)]
+                read.ids[index] = None
+            else:
+                read.items.append((index, _valid(ONE_ITEM, value)))
+        except ValidationError as error:
+            read.faults[index] = faults_of(error, prefix=pointer)
+            read.ids[index] = _id_of(value)
+    return read
+
+
+def _valid(adapter: TypeAdapter[ApiRequestItem], value: Any) -> ApiRequestItem:
+    # Validated from JSON text again: the strict rules for numbers differ for Python objects.
+    return adapter.validate_json(to_json(value, inf_nan_mode="constants"))
+
+
+def _id_of(value: Any) -> str | None:
+    id_ = value.get("id") if isinstance(value, dict) else None
+    return id_ if isinstance(id_, str) else None

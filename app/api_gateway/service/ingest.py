@@ -1,0 +1,196 @@
+"""Calls come in: read, priced, written once with their rollup deltas, and each item answered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from app.api_gateway.logged_calls import (
+    COLUMNS,
+    AcceptedTimes,
+    CallReader,
+    LoggedCall,
+    RefusedCall,
+    microseconds,
+    moment_of,
+)
+from app.api_gateway.price_book import PriceBook
+from app.api_gateway.pricing import PricingStatus
+from app.api_gateway.service import rollup_sql
+from app.api_gateway.service.cells import CellDirectory
+from app.extensions import db
+from app.kit.errors import Fault
+
+AHEAD = timedelta(minutes=10)
+STAGED = "staged_api_requests"
+_COLUMN_LIST = ", ".join(COLUMNS)
+
+CREATE_STAGED = (
+    f"CREATE TEMPORARY TABLE IF NOT EXISTS {STAGED} ON COMMIT DELETE ROWS AS "
+    f"SELECT {_COLUMN_LIST} FROM api_requests WITH NO DATA"
+)
+COPY_STAGED = f"COPY {STAGED} ({_COLUMN_LIST}) FROM STDIN WITH (FORMAT text, NULL '')"
+
+# One statement writes the rows and what they add to the rollup, from the rows really inserted.
+# It answers how many those were, and which, only when some were not.
+INSERT_STAGED = f"""
+WITH inserted AS (
+    INSERT INTO api_requests (organization_id, project_id, {_COLUMN_LIST})
+    SELECT %(organization_id)s::uuid, %(project_id)s::uuid, {_COLUMN_LIST} FROM {STAGED}
+    ON CONFLICT DO NOTHING
+    RETURNING *
+), deltas AS (
+    INSERT INTO api_rollup_deltas ({", ".join(rollup_sql.COLUMNS)})
+    {rollup_sql.cells_of_rows("inserted")}
+)
+SELECT count(*), CASE WHEN count(*) < %(expected)s THEN array_agg(started_at) END,
+       CASE WHEN count(*) < %(expected)s THEN array_agg(id) END
+FROM inserted
+"""
+STORED_HASHES = """
+SELECT started_at, id, payload_hash FROM api_requests
+WHERE project_id = %(project_id)s::uuid
+  AND (started_at, id) IN (SELECT unnest(%(moments)s::timestamptz[]), unnest(%(ids)s::text[]))
+"""
+
+Key = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedItem:
+    """An item that was not stored, and why."""
+
+    index: int
+    id: str | None
+    faults: list[Fault]
+
+
+@dataclass(slots=True)
+class LoggedBatch:
+    """What became of the items of a batch."""
+
+    created: list[LoggedCall] = field(default_factory=list)
+    duplicates: list[LoggedCall] = field(default_factory=list)
+    conflicts: list[LoggedCall] = field(default_factory=list)
+    invalid: list[RefusedItem] = field(default_factory=list)
+
+    def pricing(self) -> dict[PricingStatus, int]:
+        """Return how many of the created calls have which pricing status."""
+        counts = Counter(call.priced[0] for call in self.created)
+        return {status: counts.get(status, 0) for status in PricingStatus}
+
+
+def log_api_requests(
+    *,
+    organization_id: UUID,
+    project_id: UUID,
+    items: Iterable[tuple[int, Mapping[str, Any]]],
+    book: PriceBook,
+    now: datetime,
+    retention: timedelta,
+) -> LoggedBatch:
+    """Store the valid items with their cost and rollup, each once; return what became of every item.
+
+    `items` are (index, item) pairs whose types are already valid. The same (project, started_at, id)
+    counts once: within the batch the first one wins. Nothing is committed here.
+    """
+    batch = LoggedBatch()
+    times = AcceptedTimes.around(now, retention=retention, ahead=AHEAD)
+    calls = _read(items, reader=CallReader(book=book, times=times), batch=batch)
+    fresh = _without_repeats(calls, batch)
+    if fresh:
+        _write(fresh, organization_id=organization_id, project_id=project_id, batch=batch)
+    return batch
+
+
+def _read(
+    items: Iterable[tuple[int, Mapping[str, Any]]], *, reader: CallReader, batch: LoggedBatch
+) -> list[LoggedCall]:
+    calls: list[LoggedCall] = []
+    for index, item in items:
+        try:
+            calls.append(reader.read(index, item))
+        except RefusedCall as refusal:
+            batch.invalid.append(RefusedItem(index, item["id"], refusal.faults))
+    return calls
+
+
+def _without_repeats(calls: Sequence[LoggedCall], batch: LoggedBatch) -> dict[Key, LoggedCall]:
+    fresh: dict[Key, LoggedCall] = {}
+    for call in calls:
+        first = fresh.setdefault((call.started_us, call.id), call)
+        if first is not call:
+            is_same = first.payload_hash == call.payload_hash
+            (batch.duplicates if is_same else batch.conflicts).append(call)
+    return fresh
+
+
+def _write(
+    fresh: dict[Key, LoggedCall], *, organization_id: UUID, project_id: UUID, batch: LoggedBatch
+) -> None:
+    group_ids = CellDirectory.group_ids(
+        project_id=project_id, cells={call.cell for call in fresh.values()}
+    )
+    text = "".join([call.line(group_ids[call.cell]) for call in fresh.values()])
+    connection = _staging_connection(db.session())
+    parameters = {
+        "organization_id": str(organization_id),
+        "project_id": str(project_id),
+        "expected": len(fresh),
+    }
+    with connection.cursor() as cursor:
+        with cursor.copy(COPY_STAGED) as copy:
+            copy.write(text)
+        row = cursor.execute(INSERT_STAGED, parameters).fetchone()
+    count, moments, ids = row if row is not None else (0, None, None)
+    if count == len(fresh):
+        batch.created.extend(fresh.values())
+        return
+    inserted = set(zip(map(microseconds, moments or ()), ids or (), strict=True))
+    batch.created.extend(call for key, call in fresh.items() if key in inserted)
+    rest = {key: call for key, call in fresh.items() if key not in inserted}
+    _tell_apart(rest, connection=connection, project_id=project_id, batch=batch)
+
+
+def _tell_apart(
+    rest: dict[Key, LoggedCall],
+    *,
+    connection: Connection[Any],
+    project_id: UUID,
+    batch: LoggedBatch,
+) -> None:
+    """Sort calls that were stored before into duplicates (same fields) and conflicts (others)."""
+    parameters = {
+        "project_id": str(project_id),
+        "moments": [moment_of(started_us) for started_us, _ in rest],
+        "ids": [id_ for _, id_ in rest],
+    }
+    rows = connection.execute(STORED_HASHES, parameters).fetchall()
+    stored = {(microseconds(moment), id_): payload_hash for moment, id_, payload_hash in rows}
+    for key, call in rest.items():
+        is_same = stored.get(key) == call.payload_hash
+        (batch.duplicates if is_same else batch.conflicts).append(call)
+
+
+def _staging_connection(session: Session) -> Connection[Any]:
+    """Return psycopg's connection of this transaction, with the staging table there."""
+    fairy = session.connection().connection
+    connection = fairy.driver_connection
+    if not isinstance(connection, Connection):
+        raise TypeError("ingest needs a psycopg 3 connection")
+    known = fairy.record_info
+    if known is not None and not known.get(STAGED):
+        connection.execute(CREATE_STAGED)
+        # A rollback would take the table along, so it is known only after the commit.
+        event.listen(
+            session, "after_commit", lambda _session: known.update({STAGED: True}), once=True
+        )
+    return connection

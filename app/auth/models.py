@@ -1,0 +1,117 @@
+"""Credentials: sessions with their refresh tokens, and API keys. Secrets only as SHA-256."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import INET, TIMESTAMP
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.extensions import Model
+
+MOMENT = TIMESTAMP(timezone=True)
+MEMBERSHIP = ["memberships.organization_id", "memberships.user_id"]
+
+
+class UserSession(Model):
+    """One sign-in of a person to an organization: the family of the refresh tokens that followed."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (
+        UniqueConstraint("organization_id", "id"),
+        ForeignKeyConstraint(["organization_id", "user_id"], MEMBERSHIP, ondelete="CASCADE"),
+        CheckConstraint(
+            "revoked_because IN ('logout', 'password_changed', 'reuse', 'revoked')",
+            name="revoked_because_is_known",
+        ),
+        Index(None, "organization_id", "user_id"),
+        Index(None, "user_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    organization_id: Mapped[UUID]
+    user_id: Mapped[UUID]
+    # That of its user when it began; an older one than his is dead.
+    epoch: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(MOMENT)
+    refreshed_at: Mapped[datetime] = mapped_column(MOMENT)
+    expires_at: Mapped[datetime] = mapped_column(MOMENT)
+    revoked_at: Mapped[datetime | None] = mapped_column(MOMENT)
+    revoked_because: Mapped[str | None] = mapped_column(Text)
+    user_agent: Mapped[str | None] = mapped_column(Text)
+    ip: Mapped[str | None] = mapped_column(INET)
+
+
+class RefreshToken(Model):
+    """One opaque token that renews its session once; used ones stay, to tell reuse from nonsense."""
+
+    __tablename__ = "refresh_tokens"
+    __table_args__ = (
+        UniqueConstraint("token_sha256"),
+        ForeignKeyConstraint(
+            ["organization_id", "session_id"],
+            ["sessions.organization_id", "sessions.id"],
+            ondelete="CASCADE",
+        ),
+        CheckConstraint("octet_length(token_sha256) = 32", name="is_sha256"),
+        Index(None, "organization_id", "session_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    organization_id: Mapped[UUID]
+    session_id: Mapped[UUID]
+    token_sha256: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(MOMENT)
+    used_at: Mapped[datetime | None] = mapped_column(MOMENT)
+
+
+class ApiKey(Model):
+    """One key of a person, of the organization (service), or of a project's logging (ingest)."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        UniqueConstraint("organization_id", "id"),
+        UniqueConstraint("secret_sha256"),
+        ForeignKeyConstraint(["organization_id", "user_id"], MEMBERSHIP, ondelete="CASCADE"),
+        ForeignKeyConstraint(
+            ["organization_id", "created_by"], MEMBERSHIP, ondelete="SET NULL (created_by)"
+        ),
+        ForeignKeyConstraint(
+            ["organization_id", "project_id"], ["projects.organization_id", "projects.id"]
+        ),
+        CheckConstraint("kind IN ('personal', 'service', 'ingest')", name="kind_is_known"),
+        CheckConstraint("(kind = 'personal') = (user_id IS NOT NULL)", name="personal_has_user"),
+        CheckConstraint("(kind = 'ingest') = (project_id IS NOT NULL)", name="ingest_has_project"),
+        CheckConstraint("octet_length(secret_sha256) = 32", name="is_sha256"),
+        CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
+        Index(None, "organization_id", "user_id"),
+        Index(None, "organization_id", "project_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    kind: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    # Whose rights it uses: a personal key's person; the others belong to the organization.
+    user_id: Mapped[UUID | None]
+    project_id: Mapped[UUID | None]
+    created_by: Mapped[UUID | None]
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    secret_sha256: Mapped[bytes] = mapped_column(LargeBinary)
+    prefix: Mapped[str] = mapped_column(Text)
+    last4: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(MOMENT)
+    expires_at: Mapped[datetime] = mapped_column(MOMENT)
+    last_used_at: Mapped[datetime | None] = mapped_column(MOMENT)
+    revoked_at: Mapped[datetime | None] = mapped_column(MOMENT)

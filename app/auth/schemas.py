@@ -1,0 +1,160 @@
+"""What accounts, sessions and API keys take and answer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field
+
+from app.auth.key_format import KeyKind
+from app.auth.passwords import LONGEST_PASSWORD, SHORTEST_PASSWORD
+from app.kit.pagination import PageArguments
+from app.kit.payload import Moment, Name, Payload, Text, View
+from app.organizations.emails import Email
+
+LONGEST_REFRESH_TOKEN = 200
+MOST_SCOPES = 50
+
+NewPassword = Annotated[
+    Text, Field(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD, repr=False)
+]
+# No shortest length: an old password may break today's rules and must still be answered.
+TypedPassword = Annotated[Text, Field(max_length=LONGEST_PASSWORD, repr=False)]
+
+
+class RegistrationCreate(Payload):
+    """A person who wants an organization of his own."""
+
+    email: Email
+    password: NewPassword
+    name: Name
+    organization_name: Name
+
+
+class LoginCreate(Payload):
+    """Who says he is whom."""
+
+    email: Email
+    password: TypedPassword
+
+
+class RefreshCreate(Payload):
+    """The refresh token of the last answer; it works once."""
+
+    refresh_token: Annotated[Text, Field(max_length=LONGEST_REFRESH_TOKEN, repr=False)]
+
+
+class PasswordChange(Payload):
+    """The old password and the new one."""
+
+    current_password: TypedPassword
+    new_password: NewPassword
+
+
+class UserView(View):
+    """A person."""
+
+    id: UUID
+    email: str
+    name: str
+
+
+class OrganizationView(View):
+    """An organization."""
+
+    id: UUID
+    name: str
+
+
+class TokensView(View):
+    """The credentials of a session: send the access token, keep the refresh token."""
+
+    access_token: str
+    token_type: str
+    expires_in_s: int
+    refresh_token: str
+    refresh_expires_at: Moment
+
+
+class SignedInView(TokensView):
+    """The credentials of a new session, and whose it is."""
+
+    user: UserView
+    organization: OrganizationView
+    role: str
+
+
+class MeView(View):
+    """The bearer of this credential; `user` is null for a key that belongs to no person."""
+
+    user: UserView | None
+    organization: OrganizationView
+    role: str
+    scopes: list[str]
+
+
+class ApiKeyCreate(Payload):
+    """A wanted key: what it may do, for which project, until when."""
+
+    kind: KeyKind
+    name: Name
+    project_id: Annotated[
+        UUID | None, Field(description="Of an ingest key, and of no other: where it writes")
+    ] = None
+    scopes: Annotated[
+        list[Annotated[Text, Field(max_length=100)]] | None,
+        Field(
+            max_length=MOST_SCOPES,
+            description="Default of a personal key: all that its person may do now",
+        ),
+    ] = None
+    expires_at: Annotated[Moment | None, Field(description="Default: in 90 days")] = None
+
+
+class ApiKeyArguments(PageArguments):
+    """Which keys to list."""
+
+    kind: KeyKind | None = None
+    project_id: UUID | None = None
+    revoked: Annotated[bool, Field(description="Only the revoked keys instead of the others")] = (
+        False
+    )
+
+
+class SecretView(View):
+    """What remains visible of a secret."""
+
+    has_value: bool
+    prefix: str
+    last4: str
+
+
+class ApiKeyView(View):
+    """A key without its secret; `user_id` is null for a key of the organization."""
+
+    id: UUID
+    kind: KeyKind
+    name: str
+    secret: SecretView
+    scopes: list[str]
+    user_id: UUID | None
+    project_id: UUID | None
+    created_by: UUID | None
+    created_at: Moment
+    expires_at: Moment
+    last_used_at: Moment | None
+    revoked_at: Moment | None
+
+
+class ApiKeyCreatedView(ApiKeyView):
+    """A new key with its secret text, shown this once."""
+
+    key: str
+
+
+class ApiKeyPage(View):
+    """One page of keys."""
+
+    items: list[ApiKeyView]
+    next_cursor: str | None

@@ -1,0 +1,1 @@
+"""Decisions and writes about accounts, sessions and API keys."""

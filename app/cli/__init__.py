@@ -1,0 +1,22 @@
+"""Table of contents: `flask ...` admin commands, each one service call - never SQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from flask import Flask
+
+from app.api_gateway.service.series import keep_api_requests
+from app.cli import identity
+
+
+def register_commands(app: Flask) -> None:
+    """Register every command group with the application."""
+    app.cli.add_command(identity.users)
+    app.cli.add_command(identity.organizations)
+
+
+def after_upgrade(app: Flask) -> None:
+    """Do what must follow the revisions: fill what the product ships with, make partitions."""
+    with app.app_context():
+        keep_api_requests(now=datetime.now(UTC), config=app.extensions["devguard"])
