@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.api_gateway.models import prices as api_gateway_prices  # noqa: F401
 from app.api_gateway.models import requests as api_gateway_models  # noqa: F401
 from app.audit import models as audit_models  # noqa: F401
 from app.auth import models as auth_models  # noqa: F401

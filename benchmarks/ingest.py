@@ -98,13 +98,20 @@ class CopySide:
     def __init__(self, product: Product) -> None:
         from app.api_gateway.logged_calls import COLUMNS, AcceptedTimes, CallReader
         from app.api_gateway.schemas.batches import read_json
-        from app.api_gateway.service.prices import catalogue_price_book
+        from app.api_gateway import catalogue
+        from app.api_gateway.price_book import PriceBook, price_sources
 
         now = datetime.now(UTC)
         times = AcceptedTimes.around(
             now, retention=timedelta(days=90), ahead=timedelta(minutes=10)
         )
-        self._reader = CallReader(book=catalogue_price_book(), times=times)
+        names = {provider.id: provider.id for provider in catalogue.catalogue_providers()}
+        sources = price_sources(
+            catalogue.price_rows(),
+            provider_names={**names, **catalogue.provider_aliases()},
+            resolve_model=catalogue.resolve_model,
+        )
+        self._reader = CallReader(book=PriceBook(sources), times=times)
         self._read = read_json
         self._product = product
         columns = ", ".join(("organization_id", "project_id", *COLUMNS))

@@ -24,6 +24,7 @@ from app import create_app
 from app.cli import after_upgrade
 from app.embedded.postgres import start_postgres
 from app.embedded.redis_server import start_redis
+from app.kit.tenancy import system_session
 from app.organizations.roles import Role
 from config import Config, sqlalchemy_url
 from tests.factories import people
@@ -149,3 +150,15 @@ def project(make_project: Callable[..., people.MadeProject]) -> people.MadeProje
 def ingest_key(app: Flask, alice: people.Person, project: people.MadeProject) -> people.KeyCaller:
     """A caller with an ingest key of `project`."""
     return people.make_key(alice, app=app, kind="ingest", project_id=str(project.id))
+
+
+@pytest.fixture
+def as_system(app: Flask) -> Callable[..., Any]:
+    """Run SQL as dg_system, past every tenant: `as_system("UPDATE ...", id=...)`, rows when it has any."""
+
+    def run(sql: str, **values: Any) -> Any:
+        with app.app_context(), system_session() as session:
+            result = session.execute(text(sql), values)
+            return result.all() if result.returns_rows else None
+
+    return run

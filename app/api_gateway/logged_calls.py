@@ -58,6 +58,28 @@ PRICED_COLUMNS = (
     "payload_hash", "group_id",
 )  # fmt: skip
 COLUMNS = INPUT_COLUMNS + PRICED_COLUMNS
+# PostgreSQL's types of the columns that are not text.
+COLUMN_TYPES = dict.fromkeys(
+    (*TOKEN_COLUMNS, "duration_us", "time_to_first_chunk_us"), "bigint"
+) | {
+    "started_at": "timestamptz",
+    "status_code": "smallint",
+    "stream": "boolean",
+    "cache_hit": "boolean",
+    "attempt": "smallint",
+    "other_usage": "jsonb",
+    "pricing_context": "jsonb",
+    "tags": "jsonb",
+    "reservation_id": "uuid",
+    "duration_bin": "smallint",
+    "first_chunk_bin": "smallint",
+    "cost": "numeric",
+    "computed_cost": "numeric",
+    "stated_cost": "numeric",
+    "rate_card_id": "uuid",
+    "payload_hash": "bigint",
+    "group_id": "bigint",
+}
 
 _TOKEN_UNITS = frozenset(TOKEN_COLUMNS)
 _texts_of = itemgetter(*TEXT_COLUMNS)
@@ -106,7 +128,15 @@ class LoggedCall:
 
     def line(self, group_id: int) -> str:
         """Return the row as one line of COPY text, NULL being the empty text."""
-        return f"{self.text}\t{self.payload_hash}\t{group_id}\n"
+        text = self.text
+        if "\\" in text:
+            text = text.replace("\\", "\\\\")
+        return f"{text}\t{self.payload_hash}\t{group_id}\n"
+
+    def values(self, group_id: int) -> list[str | None]:
+        """Return the row as one text for each of COLUMNS."""
+        texts = f"{self.text}\t{self.payload_hash}\t{group_id}".split("\t")
+        return [text or None for text in texts]
 
 
 class RefusedCall(Exception):
@@ -175,8 +205,6 @@ class CallReader:
             f"\t{_measured_text(get, started_at, usage, context, cell)}"
         )
         text = f"{said}\t{_priced_text(get, resolution, priced, stated, cell)}"
-        if "\\" in text:
-            text = text.replace("\\", "\\\\")
         return LoggedCall(
             index, item["id"], started_us, cell, text, _hash(said, provider, stated), priced, stated
         )

@@ -58,8 +58,7 @@ class PasswordHasher:
         raw = password.encode()
         is_readable = self._is_readable(scheme, raw)
         secret = raw if is_readable and scheme != self._pre_hashed else self._shortened(raw)
-        is_right = bcrypt.checkpw(secret, digest.encode())
-        return is_right and is_readable and stored is not None
+        return _is_right(secret, digest.encode()) and is_readable and stored is not None
 
     def is_outdated(self, stored: str) -> bool:
         """Return whether the text has another cost than the one that is set now, or no scheme."""
@@ -74,6 +73,14 @@ class PasswordHasher:
 
     def _shortened(self, raw: bytes) -> bytes:
         return base64.b64encode(hmac.digest(self._key, raw, "sha256"))
+
+
+def _is_right(secret: bytes, digest: bytes) -> bool:
+    try:
+        return bcrypt.checkpw(secret, digest)
+    except ValueError:
+        # What is stored is no bcrypt text: no password fits it.
+        return False
 
 
 def is_too_easy(password: str, *, own_words: Iterable[str]) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import or_, select
+from sqlalchemy import Row, inspect, or_, select
 from sqlalchemy.orm import Session
 
 from app.api_gateway.catalogue import ModelMatch
@@ -40,7 +41,7 @@ def price_versions(*, organization_id: UUID) -> PriceVersions:
             )
         )
     )
-    versions = {owner: version for owner, version in rows}
+    versions = dict(row.tuple() for row in rows)
     return PriceVersions(versions.get(None, 0), versions.get(organization_id, 0))
 
 
@@ -48,8 +49,9 @@ def current_prices(
     *, organization_id: UUID | None, session: Session | None = None
 ) -> list[tuple[UUID, PriceRow]]:
     """Return the prices in force with their ids: an organization's, or the catalogue's for None."""
-    rows = (session or db.session()).scalars(
-        select(ApiPrice)
+    # Plain rows: 3,000 mapped objects would take twice as long as everything else.
+    rows = (session or db.session()).execute(
+        select(*inspect(ApiPrice).columns)
         .where(
             ApiPrice.organization_id == organization_id
             if organization_id
@@ -61,7 +63,7 @@ def current_prices(
     return [(row.id, price_row_of(row)) for row in rows]
 
 
-def price_row_of(row: ApiPrice) -> PriceRow:
+def price_row_of(row: ApiPrice | Row[Any]) -> PriceRow:
     """Return the price as the price book reads it."""
     return PriceRow(
         provider=row.provider,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.api_gateway.routes import analytics, requests
+from app.api_gateway.routes import analytics, providers, requests
 from app.api_gateway.routes.blueprint import blueprint
 
-__all__ = ["analytics", "blueprint", "requests"]
+__all__ = ["analytics", "blueprint", "providers", "requests"]

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import insert, select, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.api_gateway.catalogue import (
     CatalogueModel,
@@ -70,9 +70,7 @@ def _bring_providers(
 ) -> dict[str, UUID]:
     stored = {
         row.name: row
-        for row in session.scalars(
-            select(ApiProvider).where(ApiProvider.organization_id.is_(None))
-        )
+        for row in session.scalars(select(ApiProvider).where(ApiProvider.organization_id.is_(None)))
     }
     for provider in providers:
         row = stored.get(provider.id)
@@ -94,37 +92,41 @@ def _bring_providers(
 def _bring_models(
     session: Session, models: Iterable[CatalogueModel], ids: dict[str, UUID], now: datetime
 ) -> None:
-    stored = {
-        (row.provider_id, row.name): row
-        for row in session.scalars(select(ApiModel).where(ApiModel.organization_id.is_(None)))
-    }
+    described = ("display_name", "context_window", "is_deprecated", "withdrawn_at")
+    columns = [ApiModel.id, ApiModel.provider_id, ApiModel.name, *map(_model_column, described)]
+    rows = session.execute(select(*columns).where(ApiModel.organization_id.is_(None)))
+    stored = {(row.provider_id, row.name): row for row in rows}
     fresh: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
     for model in models:
-        described = {
-            "display_name": model.name,
-            "context_window": model.context_window,
-            "is_deprecated": model.is_deprecated,
-            "withdrawn_at": None,
-        }
+        wanted = (model.name, model.context_window, model.is_deprecated, None)
         key = (ids[model.provider], model.id)
         row = stored.pop(key, None)
+        values = dict(zip(described, wanted, strict=True))
         if row is None:
             named = {"id": new_id(), "provider_id": key[0], "name": key[1], "recorded_at": now}
-            fresh.append({**named, **described})
-        else:
-            for name, value in described.items():
-                setattr(row, name, value)
-    for row in stored.values():
-        row.withdrawn_at = row.withdrawn_at or now
+            fresh.append(named | values)
+        elif tuple(row[3:]) != wanted:
+            changed.append({"id": row.id} | values)
+    gone = [row.id for row in stored.values() if row.withdrawn_at is None]
+    changed += [{"id": model_id, "withdrawn_at": now} for model_id in gone]
     if fresh:
         session.execute(insert(ApiModel), fresh)
+    if changed:
+        session.execute(update(ApiModel), changed)
+
+
+def _model_column(name: str) -> InstrumentedAttribute[Any]:
+    column: InstrumentedAttribute[Any] = getattr(ApiModel, name)
+    return column
 
 
 def _bring_prices(
     session: Session, rows: Iterable[PriceRow], now: datetime
 ) -> tuple[int, int, int]:
     stored = {
-        _content(row): row_id for row_id, row in current_prices(organization_id=None, session=session)
+        _content(row): row_id
+        for row_id, row in current_prices(organization_id=None, session=session)
     }
     wanted = {_content(row): row for row in rows}
     gone = [row_id for content, row_id in stored.items() if content not in wanted]

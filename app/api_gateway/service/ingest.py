@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from psycopg import Connection
+from psycopg import Connection, RawCursor
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from app.api_gateway.logged_calls import (
+    COLUMN_TYPES,
     COLUMNS,
     AcceptedTimes,
     CallReader,
@@ -39,22 +40,44 @@ CREATE_STAGED = (
 )
 COPY_STAGED = f"COPY {STAGED} ({_COLUMN_LIST}) FROM STDIN WITH (FORMAT text, NULL '')"
 
-# One statement writes the rows and what they add to the rollup, from the rows really inserted.
-# It answers how many those were, and which, only when some were not.
-INSERT_STAGED = f"""
+
+def _insert_from(rows: str) -> str:
+    """Return the one statement that writes rows and what they add to the rollup.
+
+    The delta comes from the rows really inserted. Answered is how many those were, and which, only
+    when some were not.
+    """
+    return f"""
 WITH inserted AS (
     INSERT INTO api_requests (organization_id, project_id, {_COLUMN_LIST})
-    SELECT %(organization_id)s::uuid, %(project_id)s::uuid, {_COLUMN_LIST} FROM {STAGED}
+    SELECT $1::uuid, $2::uuid, {_COLUMN_LIST} FROM {rows}
     ON CONFLICT DO NOTHING
     RETURNING *
 ), deltas AS (
     INSERT INTO api_rollup_deltas ({", ".join(rollup_sql.COLUMNS)})
     {rollup_sql.cells_of_rows("inserted")}
 )
-SELECT count(*), CASE WHEN count(*) < %(expected)s THEN array_agg(started_at) END,
-       CASE WHEN count(*) < %(expected)s THEN array_agg(id) END
+SELECT count(*), CASE WHEN count(*) < $3::bigint THEN array_agg(started_at) END,
+       CASE WHEN count(*) < $3::bigint THEN array_agg(id) END
 FROM inserted
 """
+
+
+# Parameters 1 to 3: organization, project, how many rows are expected to go in.
+FIRST_COLUMN = 4
+
+
+def _one_row() -> str:
+    values = ", ".join(
+        f"${number}::{COLUMN_TYPES.get(name, 'text')} AS {name}"
+        for number, name in enumerate(COLUMNS, start=FIRST_COLUMN)
+    )
+    return f"(SELECT {values}) AS staged"
+
+
+INSERT_STAGED = _insert_from(STAGED)
+# A single call is not worth a staging table: its row travels in the parameters.
+INSERT_ONE = _insert_from(_one_row())
 STORED_HASHES = """
 SELECT started_at, id, payload_hash FROM api_requests
 WHERE project_id = %(project_id)s::uuid
@@ -139,17 +162,19 @@ def _write(
     group_ids = CellDirectory.group_ids(
         project_id=project_id, cells={call.cell for call in fresh.values()}
     )
-    text = "".join([call.line(group_ids[call.cell]) for call in fresh.values()])
-    connection = _staging_connection(db.session())
-    parameters = {
-        "organization_id": str(organization_id),
-        "project_id": str(project_id),
-        "expected": len(fresh),
-    }
-    with connection.cursor() as cursor:
-        with cursor.copy(COPY_STAGED) as copy:
+    parameters: list[Any] = [organization_id, project_id, len(fresh)]
+    if len(fresh) == 1:
+        (call,) = fresh.values()
+        connection = _psycopg_connection(db.session())
+        statement, values = INSERT_ONE, call.values(group_ids[call.cell])
+    else:
+        connection = _staging_connection(db.session())
+        text = "".join([call.line(group_ids[call.cell]) for call in fresh.values()])
+        with connection.cursor().copy(COPY_STAGED) as copy:
             copy.write(text)
-        row = cursor.execute(INSERT_STAGED, parameters).fetchone()
+        statement, values = INSERT_STAGED, []
+    # A raw cursor takes $1 as it stands: psycopg would read a statement of this length anew each time.
+    row = RawCursor(connection).execute(statement, [*parameters, *values]).fetchone()
     count, moments, ids = row if row is not None else (0, None, None)
     if count == len(fresh):
         batch.created.extend(fresh.values())
@@ -180,14 +205,18 @@ def _tell_apart(
         (batch.duplicates if is_same else batch.conflicts).append(call)
 
 
-def _staging_connection(session: Session) -> Connection[Any]:
-    """Return psycopg's connection of this transaction, with the staging table there."""
-    fairy = session.connection().connection
-    connection = fairy.driver_connection
+def _psycopg_connection(session: Session) -> Connection[Any]:
+    connection = session.connection().connection.driver_connection
     if not isinstance(connection, Connection):
         raise TypeError("ingest needs a psycopg 3 connection")
-    known = fairy.record_info
-    if known is not None and not known.get(STAGED):
+    return connection
+
+
+def _staging_connection(session: Session) -> Connection[Any]:
+    """Return psycopg's connection of this transaction, with the staging table there."""
+    connection = _psycopg_connection(session)
+    known = session.connection().info
+    if not known.get(STAGED):
         connection.execute(CREATE_STAGED)
         # A rollback would take the table along, so it is known only after the commit.
         event.listen(

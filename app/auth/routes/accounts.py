@@ -72,7 +72,7 @@ def register() -> Response:
         ip=request.remote_addr,
         now=now,
     )
-    return created(_signed_in(proven, _session_opened(proven, now=now)))
+    return _unstored(created(_signed_in(proven, _session_opened(proven, now=now))))
 
 
 @endpoint(
@@ -98,7 +98,7 @@ def login() -> Response:
         hasher=PasswordHasher.of(_config()),
         ip=request.remote_addr,
     )
-    return ok(_signed_in(proven, _session_opened(proven, now=datetime.now(UTC))))
+    return _unstored(ok(_signed_in(proven, _session_opened(proven, now=datetime.now(UTC)))))
 
 
 @endpoint(
@@ -147,7 +147,7 @@ def refresh() -> Response:
     if grant is None:
         # Answered, not raised: the end of a session whose token was reused is to be committed.
         return problem(Unauthorized("the refresh token is not valid", code="invalid_refresh_token"))
-    return ok(_tokens(grant))
+    return _unstored(ok(_tokens(grant)))
 
 
 @endpoint(
@@ -196,6 +196,12 @@ def change_password() -> Response:
         user_id=user_id, session_id=session_id, epoch=epoch, now=now
     )
     return ok(_tokens(grant))
+
+
+def _unstored(response: Response) -> Response:
+    # An answer that holds tokens is cached by nobody (RFC 6749 section 5.1).
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def _config() -> Config:

@@ -30,6 +30,8 @@ REFRESH_PREFIX = "dgr_"
 # Tabs and retries that renew at the same moment are no theft.
 REUSE_GRACE = timedelta(seconds=10)
 LONGEST_USER_AGENT = 300
+# Long enough to look up what became of a session; until it expires its used tokens tell reuse.
+KEPT_AFTER_END = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,11 @@ def carry_session_over(
 def end_sessions_of(*, user_id: UUID, now: datetime) -> None:
     """End every session of a person in the current organization."""
     _revoke(UserSession.user_id == user_id, because="password_changed", now=now)
+
+
+def forget_ended_sessions(*, now: datetime) -> None:
+    """Delete the sessions of every organization that expired a while ago, as dg_system."""
+    db.session.execute(delete(UserSession).where(UserSession.expires_at < now - KEPT_AFTER_END))
 
 
 def _renewed(session: UserSession, *, now: datetime) -> SessionGrant | None:

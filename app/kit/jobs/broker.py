@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery
-from kombu.exceptions import BatchPublishError, OperationalError
 
 
 class BrokerDown(Exception):
@@ -41,6 +40,7 @@ class Broker:
     def __init__(self, celery: Celery) -> None:
         self._celery = celery
         self._producer: Any = None
+        self._silences: tuple[type[Exception], ...] = (OSError,)
 
     def life(self) -> str:
         """Return what identifies the running broker: another text after each of its restarts.
@@ -63,10 +63,10 @@ class Broker:
                 with producer.batch():
                     for envelope in envelopes:
                         self._publish(producer, envelope)
-            except BatchPublishError as error:
-                # Only a refusal is worth another try: an answer that never came is not.
-                if isinstance(error.__cause__, self._connection_errors(producer)):
-                    raise error.__cause__ from error
+            except Exception as error:
+                # A batch fails as one: find out which message it was.
+                if self._is_silence(error):
+                    raise
                 self._send_singly(producer, envelopes)
 
     def close(self) -> None:
@@ -80,9 +80,9 @@ class Broker:
         for taken, envelope in enumerate(envelopes):
             try:
                 self._publish(producer, envelope)
-            except self._connection_errors(producer):
-                raise
             except Exception as error:
+                if self._is_silence(error):
+                    raise
                 raise SendRefused(taken, error) from error
 
     def _publish(self, producer: Any, envelope: Envelope) -> None:
@@ -102,21 +102,25 @@ class Broker:
     @contextlib.contextmanager
     def _answering(self) -> Iterator[Any]:
         try:
-            if self._producer is None:
-                connection = self._celery.connection_for_write()
-                self._producer = self._celery.amqp.Producer(connection, auto_declare=False)
-            yield self._producer
+            yield self._connected()
         except SendRefused:
             raise
         except Exception as error:
-            down = isinstance(error, (OperationalError, *self._connection_errors(self._producer)))
+            is_silence = self._is_silence(error)
             self.close()
-            if down:
-                raise BrokerDown(f"{type(error).__name__}: {error}") from error
+            if is_silence:
+                raise BrokerDown(str(error.__cause__ or error)) from error
             raise
 
-    @staticmethod
-    def _connection_errors(producer: Any) -> tuple[type[Exception], ...]:
-        if producer is None:
-            return (OSError,)
-        return (OSError, *producer.connection.connection_errors)
+    def _connected(self) -> Any:
+        if self._producer is None:
+            connection = self._celery.connection_for_write()
+            self._silences = (OSError, *connection.connection_errors)
+            # Once: kombu's own waiting between attempts would make us deaf to a stop.
+            connection.ensure_connection(max_retries=0)
+            self._producer = self._celery.amqp.Producer(connection, auto_declare=False)
+        return self._producer
+
+    def _is_silence(self, error: Exception) -> bool:
+        """Return whether the broker did not answer; kombu wraps that and its refusals in the same errors."""
+        return isinstance(error.__cause__ or error, self._silences)

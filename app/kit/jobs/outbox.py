@@ -41,7 +41,7 @@ class Enqueueable(Protocol):
     """What enqueue() must know of a task."""
 
     name: str
-    queue: str
+    queue_name: str
     is_platform: bool
     run: Any
 
@@ -113,7 +113,7 @@ def _add(
             "id": message_id,
             "organization_id": organization_id,
             "topic": task.name,
-            "queue": task.queue,
+            "queue": task.queue_name,
             "dedup_key": dedup_key,
             "payload": json.dumps(ids),
             "headers": json.dumps(_headers()),

@@ -66,7 +66,7 @@ class TransactionalTask(Task):  # type: ignore[misc]
     reject_on_worker_lost = True
     ignore_result = True
     serializer = "json"
-    queue = "default"
+    queue_name = "default"
     is_platform = False
     max_retries: int = 5
     retry_backoff_s: float = 10.0
@@ -133,7 +133,7 @@ def _declared(
 ) -> Callable[[Body], TransactionalTask]:
     def declare(body: Body) -> TransactionalTask:
         task: TransactionalTask = celery.task(
-            name=name, base=TransactionalTask, queue=queue, is_platform=is_platform, **options
+            name=name, base=TransactionalTask, queue_name=queue, is_platform=is_platform, **options
         )(body)
         return task
 

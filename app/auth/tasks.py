@@ -1,0 +1,14 @@
+"""Celery edges of the feature: forgetting what has ended."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from app.auth.service.sessions import forget_ended_sessions as forget
+from app.kit.jobs import platform_task
+
+
+@platform_task("auth.forget_ended_sessions")
+def forget_ended_sessions() -> None:
+    """Delete sessions that expired a week ago, with their refresh tokens."""
+    forget(now=datetime.now(UTC))

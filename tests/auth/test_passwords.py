@@ -1,0 +1,118 @@
+import time
+
+import bcrypt
+import pytest
+
+from app.auth.passwords import PasswordHasher, is_too_easy
+
+HASHER = PasswordHasher(rounds=4, secret="s" * 32)
+LONG = "€" * 100
+
+
+class TestHashed:
+    def test_names_its_scheme(self):
+        assert HASHER.hashed("correct horse").startswith("bcrypt:$2b$04$")
+
+    def test_names_scheme_and_key_of_what_bcrypt_would_cut(self):
+        scheme, _, digest = HASHER.hashed(LONG).partition(":")
+
+        assert scheme.startswith("bcrypt-hmac-sha256.")
+        assert digest.startswith("$2b$04$")
+
+    def test_differs_each_time(self):
+        assert HASHER.hashed("correct horse") != HASHER.hashed("correct horse")
+
+
+class TestMatches:
+    @pytest.mark.parametrize("password", ["correct horse", "x" * 72, "x" * 73, LONG, "ü" * 36])
+    def test_finds_the_password_right(self, password):
+        assert HASHER.matches(password, HASHER.hashed(password))
+
+    @pytest.mark.parametrize(
+        ("typed", "stored"),
+        [
+            ("Correct horse", "correct horse"),
+            ("correct horse ", "correct horse"),
+            ("x" * 72, "x" * 73),
+            ("x" * 73, "x" * 72),
+            (LONG + "€", LONG),
+            (LONG[:-1] + "$", LONG),
+        ],
+    )
+    def test_finds_another_password_wrong(self, typed, stored):
+        assert not HASHER.matches(typed, HASHER.hashed(stored))
+
+    def test_never_takes_the_pre_hash_for_the_password(self):
+        stored = HASHER.hashed(LONG)
+
+        assert not HASHER.matches(HASHER._shortened(LONG.encode()).decode(), stored)
+
+    def test_finds_a_password_wrong_whose_pre_hash_key_is_lost(self):
+        stored = PasswordHasher(rounds=4, secret="another " * 4).hashed(LONG)
+
+        assert not HASHER.matches(LONG, stored)
+
+    def test_reads_an_imported_hash_that_names_no_scheme(self):
+        imported = bcrypt.hashpw(b"correct horse", bcrypt.gensalt(4)).decode()
+
+        assert HASHER.matches("correct horse", imported)
+        assert HASHER.is_outdated(imported)
+
+    @pytest.mark.parametrize("password", ["correct horse", LONG, ""])
+    def test_takes_nobody_for_anybody(self, password):
+        assert not HASHER.matches(password, None)
+
+    @pytest.mark.parametrize("password", ["correct horse", LONG])
+    def test_works_as_hard_for_nobody_as_for_somebody(self, monkeypatch, password):
+        stored = HASHER.hashed("somebody's password")
+        costs = []
+        check = bcrypt.checkpw
+
+        def counted(secret, digest):
+            costs.append(digest[:7])
+            return check(secret, digest)
+
+        monkeypatch.setattr(bcrypt, "checkpw", counted)
+
+        HASHER.matches(password, stored)
+        HASHER.matches(password, None)
+
+        assert costs == [b"$2b$04$", b"$2b$04$"]
+
+    def test_takes_as_long_for_nobody_as_for_somebody(self):
+        hasher = PasswordHasher(rounds=9, secret="s" * 32)
+        stored = hasher.hashed("somebody's password")
+
+        somebody, nobody = _fastest(hasher, stored), _fastest(hasher, None)
+
+        assert nobody == pytest.approx(somebody, rel=0.25)
+
+
+class TestIsOutdated:
+    def test_is_true_when_the_cost_differs(self):
+        assert PasswordHasher(rounds=5, secret="s" * 32).is_outdated(HASHER.hashed("correct horse"))
+
+    @pytest.mark.parametrize("password", ["correct horse", LONG])
+    def test_is_false_for_what_it_made(self, password):
+        assert not HASHER.is_outdated(HASHER.hashed(password))
+
+
+class TestIsTooEasy:
+    @pytest.mark.parametrize(
+        "password", ["aaaaaaaa", "abababab", "Alice123", "alice@example.com", "ACME!!!!!", "devguard1"]
+    )
+    def test_finds_repetition_and_own_words(self, password):
+        assert is_too_easy(password, own_words=("alice@example.com", "Alice", "Acme"))
+
+    @pytest.mark.parametrize("password", ["correct horse battery", "alice likes tea", "x7!kPq2z"])
+    def test_asks_for_no_composition(self, password):
+        assert not is_too_easy(password, own_words=("alice@example.com", "Alice", "Acme"))
+
+
+def _fastest(hasher, stored):
+    times = []
+    for _ in range(7):
+        begun = time.perf_counter()
+        hasher.matches("a wrong password", stored)
+        times.append(time.perf_counter() - begun)
+    return min(times)
