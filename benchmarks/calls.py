@@ -11,7 +11,9 @@ MODELS = ("gpt-4o", "gpt-4o-mini", "gpt-5", "claude-sonnet-4-5", "gemini-2.5-pro
 PROVIDERS = {"gpt": "openai", "cla": "anthropic", "gem": "google"}
 
 
-def call(number: int, *, prefix: str, started_at: datetime, chance: random.Random) -> dict[str, Any]:
+def call(
+    number: int, *, prefix: str, started_at: datetime, chance: random.Random
+) -> dict[str, Any]:
     """Return one call: the fields of the documentation's example that an SDK fills."""
     model = chance.choice(MODELS)
     total = chance.randint(200, 6000)

@@ -102,9 +102,7 @@ class CopySide:
         from app.api_gateway.price_book import PriceBook, price_sources
 
         now = datetime.now(UTC)
-        times = AcceptedTimes.around(
-            now, retention=timedelta(days=90), ahead=timedelta(minutes=10)
-        )
+        times = AcceptedTimes.around(now, retention=timedelta(days=90), ahead=timedelta(minutes=10))
         names = {provider.id: provider.id for provider in catalogue.catalogue_providers()}
         sources = price_sources(
             catalogue.price_rows(),
@@ -141,7 +139,10 @@ def compare_batches(product: Product, *, rounds: int, batches: int, clients: int
     for number in range(-1, rounds):
         name = secrets.token_hex(4)
         bodies = [calls.batch(f"{name}-{n}", size=BATCH, seed=n) for n in range(batches)]
-        texts = [copy_side.encoded(body.replace(name.encode(), b"copy" + name.encode())) for body in bodies]
+        texts = [
+            copy_side.encoded(body.replace(name.encode(), b"copy" + name.encode()))
+            for body in bodies
+        ]
         messages = [http_bytes(body, path=PATH, key=product.ingest_key) for body in bodies]
         before = copy_side.run(texts[: batches // 2])
         wall, _ = run_clients(product.port, messages, clients=clients)
@@ -153,7 +154,9 @@ def compare_batches(product: Product, *, rounds: int, batches: int, clients: int
         copies.append(copy_rate)
         rates.append(rate)
         ratios.append(rate / copy_rate)
-        print(f"  round {number + 1}: HTTP {rate:9,.0f} calls/s   COPY {copy_rate:9,.0f} rows/s   ratio {rate / copy_rate:.3f}")
+        print(
+            f"  round {number + 1}: HTTP {rate:9,.0f} calls/s   COPY {copy_rate:9,.0f} rows/s   ratio {rate / copy_rate:.3f}"
+        )
     print(
         f"batches of {BATCH}, {clients} clients: {statistics.median(rates):,.0f} calls/s, "
         f"COPY {statistics.median(copies):,.0f} rows/s, ratio {statistics.median(ratios):.3f} "
@@ -201,7 +204,9 @@ def compare_singles(product: Product, *, rounds: int, requests: int, clients: in
                 continue
             rates.append(requests / wall)
             ratios.append(bare_wall / wall)
-            print(f"  round {number + 1}: ours {requests / wall:7,.0f}/s   bare route {requests / bare_wall:7,.0f}/s   ratio {bare_wall / wall:.3f}")
+            print(
+                f"  round {number + 1}: ours {requests / wall:7,.0f}/s   bare route {requests / bare_wall:7,.0f}/s   ratio {bare_wall / wall:.3f}"
+            )
     print(
         f"single calls, {clients} clients: {statistics.median(rates):,.0f}/s, "
         f"ratio to a bare Flask route {statistics.median(ratios):.3f} (target 0.5)"

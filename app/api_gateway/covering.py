@@ -1,6 +1,6 @@
-"""How a range of time is covered by whole rollup buckets: days where they fit, then hours, then quarters.
+"""How a range of time is covered by whole rollup buckets: weeks where they fit, then days, hours, quarters.
 
-Rollup days and hours are UTC. A local day of any zone is a sum of quarters of an hour, because every
+Rollup weeks (from Monday), days and hours are UTC. A local day of any zone is a sum of quarters of an hour, because every
 offset in use is a multiple of 15 minutes; most of it is covered by hours or days.
 """
 
@@ -23,14 +23,16 @@ class Level(StrEnum):
     QUARTER = "15m"
     HOUR = "1h"
     DAY = "1d"
+    WEEK = "7d"
 
 
 WIDTHS = {
     Level.QUARTER: QUARTER_HOUR,
     Level.HOUR: timedelta(hours=1),
     Level.DAY: timedelta(days=1),
+    Level.WEEK: timedelta(days=7),
 }
-COARSER = {Level.QUARTER: Level.HOUR, Level.HOUR: Level.DAY}
+COARSER = {Level.QUARTER: Level.HOUR, Level.HOUR: Level.DAY, Level.DAY: Level.WEEK}
 
 
 class Interval(StrEnum):

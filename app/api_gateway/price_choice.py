@@ -6,11 +6,9 @@ A tenant's price that is not active leaves the choice to the next; the catalogue
 when none of its entries is active.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
 from itertools import product
 from typing import Final, NamedTuple, TypeAlias
 
@@ -98,9 +96,7 @@ def candidates(
         text = row.model.lower()
         if text in {raw, known}:
             key = (row.rank, 0 if text == raw else 1, 0, text)
-        elif "*" in text and (
-            model_pattern(text).fullmatch(raw) or model_pattern(text).fullmatch(known)
-        ):
+        elif fits_pattern(text, raw) or fits_pattern(text, known):
             key = (row.rank, 2, -len(text), text)
         else:
             continue
@@ -110,10 +106,23 @@ def candidates(
     return Candidates(groups, named, catalogue_rows, is_foreign_list, history_starts)
 
 
-@lru_cache(maxsize=4096)
-def model_pattern(text: str) -> re.Pattern[str]:
-    """Return the pattern of a model text in which `*` stands for anything."""
-    return re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL)
+def fits_pattern(pattern: str, name: str) -> bool:
+    """Return whether the name fits a model text in which each `*` stands for any text, or none.
+
+    In linear time: both texts are strangers', and a regular expression would try every split.
+    """
+    if "*" not in pattern:
+        return pattern == name
+    first, *parts, last = pattern.split("*")
+    start, end = len(first), len(name) - len(last)
+    if start > end or not name.startswith(first) or not name.endswith(last):
+        return False
+    for part in parts:
+        found = name.find(part, start, end)
+        if found < 0:
+            return False
+        start = found + len(part)
+    return True
 
 
 def choose(options: Candidates, moment: datetime, context: Context) -> Choice:

@@ -14,7 +14,7 @@ from app.kit.jobs import platform_task
 
 @platform_task("api_gateway.compact_rollups")
 def compact_rollups() -> None:
-    """Take the deltas of logged calls into quarters, hours and days."""
+    """Take the deltas of logged calls into the levels of the rollup."""
     compact(db.session())
 
 

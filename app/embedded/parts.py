@@ -15,7 +15,7 @@ from config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 QUEUES = "ingest,default,webhooks,scans,maintenance"
-# How long requests under way may take until their worker is stopped anyway.
+# graceful_timeout in gunicorn_settings.py.
 DRAIN_S = 30
 # A web worker's pool may open all of these; PostgreSQL keeps the rest for the others.
 OTHER_CONNECTIONS = 30
@@ -83,10 +83,8 @@ def web_part(config: Config, *, listener: int) -> Part:
     So the address is ours before anything starts, and no connection is refused while the server is started again.
     """
     words = (
-        "-m", "gunicorn", "--worker-class", "gevent", "--no-control-socket",
+        "-m", "gunicorn", "--config", "python:app.embedded.gunicorn_settings", "--no-control-socket",
         "--workers", str(config.web_workers), "--bind", f"fd://{listener}",
-        "--graceful-timeout", str(DRAIN_S), "--timeout", "60", "--keep-alive", "5",
-        "--log-level", "warning", *_heartbeat_folder(), "app:create_app()",
     )  # fmt: skip
     return _python_part(
         config,
@@ -115,15 +113,6 @@ def beat_part(config: Config) -> Part:
     schedule = config.home / "state" / "beat-schedule"
     words = ("-m", "celery", "--quiet", "-A", "app.tasks", "beat", "--schedule", schedule)
     return _python_part(config, "beat", (*words, "--loglevel", "WARNING"), drain_s=5)
-
-
-def _heartbeat_folder() -> tuple[str, ...]:
-    """Return gunicorn's option for the files by which its workers show that they live.
-
-    In memory where there is such a folder: a slow disk must not look like a dead worker.
-    """
-    folder = "/dev/shm"  # noqa: S108 - gunicorn makes and unlinks the files itself
-    return ("--worker-tmp-dir", folder) if Path(folder).is_dir() else ()
 
 
 def _python_part(

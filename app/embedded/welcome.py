@@ -26,10 +26,11 @@ def welcome(config: Config) -> str:
        -H 'Content-Type: application/json' -d "{{\\"kind\\": \\"ingest\\", \\"name\\": \\"shop\\",
        \\"project_id\\": \\"$PROJECT\\"}}" | sed 's/.*"key":"\\([^"]*\\).*/\\1/')
 
-  3. log a call, see what it cost
+  3. log a call; the answer is what it cost
      curl -s {base}/api/v1/api-gateway/requests -H "Authorization: Bearer $KEY" \\
-       -H 'Content-Type: application/json' -d '{{"provider": "openai", "model": "gpt-4o",
-       "input_tokens": 1200, "output_tokens": 300}}'
+       -H 'Content-Type: application/json' -d "{{\\"id\\": \\"call-1\\",
+       \\"started_at\\": \\"$(date -u +%Y-%m-%dT%H:%M:%SZ)\\", \\"provider\\": \\"openai\\",
+       \\"request_model\\": \\"gpt-4o\\", \\"usage\\": {{\\"input_tokens\\": 1200, \\"output_tokens\\": 300}}}}"
 """
 
 

@@ -9,8 +9,8 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, render_template
-from pydantic import BaseModel, TypeAdapter
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
 
 from app.kit.endpoint import JSON, REGISTRY, Endpoint, endpoint
 from app.kit.problems import PROBLEM
@@ -77,7 +77,6 @@ def show_docs() -> Response:
 
 def openapi_document(app: Flask) -> dict[str, Any]:
     """Return the description of every route that the application serves."""
-    schemas = _schemas(list(REGISTRY.endpoints.values()))
     paths: dict[str, dict[str, Any]] = {}
     for rule in sorted(app.url_map.iter_rules(), key=str):
         spec = REGISTRY.endpoints.get(rule.endpoint)
@@ -96,7 +95,7 @@ def openapi_document(app: Flask) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
-            "schemas": {**schemas, "Problem": PROBLEM_SCHEMA},
+            "schemas": {**_generated()[1], "Problem": PROBLEM_SCHEMA},
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
@@ -139,7 +138,7 @@ def _body_content(spec: Endpoint) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for media_type in spec.accepts:
         if media_type == JSON:
-            content[media_type] = {"schema": _schema_of(spec.body)}
+            content[media_type] = {"schema": _schema_of(spec.body, "validation")}
             if spec.examples:
                 content[media_type]["examples"] = {
                     name: {"value": value} for name, value in spec.examples.items()
@@ -156,7 +155,7 @@ def _responses(spec: Endpoint) -> dict[str, Any]:
         if isinstance(model, str):
             answer["content"] = {model: {"schema": {}}}
         elif model is not None:
-            answer["content"] = {JSON: {"schema": _schema_of(model)}}
+            answer["content"] = {JSON: {"schema": _schema_of(model, "serialization")}}
         responses[str(status)] = answer
     for status in sorted({*spec.errors, *_implied_errors(spec)}):
         responses.setdefault(
@@ -234,35 +233,31 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     return {key: _inlined(value, definitions) for key, value in schema.items()}
 
 
-def _models(spec: Endpoint) -> list[tuple[Any, str]]:
-    models: list[tuple[Any, str]] = []
-    if isinstance(spec.body, type) and issubclass(spec.body, BaseModel):
+def _models(spec: Endpoint) -> list[tuple[Any, JsonSchemaMode]]:
+    models: list[tuple[Any, JsonSchemaMode]] = []
+    if spec.body is not None:
         models.append((spec.body, "validation"))
     models += [
         (model, "serialization")
         for model in spec.answers.values()
-        if isinstance(model, type) and issubclass(model, BaseModel)
+        if model is not None and not isinstance(model, str)
     ]
     return models
 
 
-def _schemas(specs: list[Endpoint]) -> dict[str, Any]:
-    wanted: list[Any] = sorted(
-        {model for spec in specs for model in _models(spec)}, key=lambda pair: pair[0].__name__
+@functools.cache
+def _generated() -> tuple[dict[Any, Any], dict[str, Any]]:
+    """Return the schema of every (model, mode) and the definitions that they refer to.
+
+    All in one run, so that one model has one name wherever it occurs.
+    """
+    wanted = {pair: None for spec in REGISTRY.endpoints.values() for pair in _models(spec)}
+    schemas, rest = TypeAdapter.json_schemas(
+        [(pair, pair[1], TypeAdapter(pair[0])) for pair in wanted], ref_template=REFERENCE
     )
-    _, schema = models_json_schema(wanted, ref_template=REFERENCE)
-    definitions: dict[str, Any] = schema.get("$defs", {})
-    return definitions
+    return {key: schema for (key, _), schema in schemas.items()}, rest.get("$defs", {})
 
 
-def _schema_of(model: Any) -> dict[str, Any]:
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return {"$ref": REFERENCE.format(model=_schema_name(model))}
-    schema: dict[str, Any] = TypeAdapter(model).json_schema(ref_template=REFERENCE)
-    schema.pop("$defs", None)
+def _schema_of(model: Any, mode: JsonSchemaMode) -> dict[str, Any]:
+    schema: dict[str, Any] = _generated()[0][model, mode]
     return schema
-
-
-def _schema_name(model: type[BaseModel]) -> str:
-    # Pydantic's own rule for generic models: `PageView[ProjectView]` is `PageView_ProjectView_`.
-    return re.sub(r"[^a-zA-Z0-9.\-_]", "_", model.__name__)

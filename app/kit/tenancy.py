@@ -14,16 +14,14 @@ from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from app.extensions import db
 
 _organization_id: ContextVar[UUID | None] = ContextVar("organization_id", default=None)
 
-_SET_SCOPE = text(
-    "SELECT set_config('role', :role, true), set_config('app.organization_id', :organization, true)"
-)
+_SET_SCOPE = "SELECT set_config('role', %s, true), set_config('app.organization_id', %s, true)"
 
 
 class NoOrganization(RuntimeError):
@@ -125,10 +123,8 @@ def _scope_transaction(
     session: Session, _transaction: SessionTransaction, connection: Connection
 ) -> None:
     organization_id = _organization_id.get()
-    connection.execute(
-        _SET_SCOPE,
-        {
-            "role": session.info.get("role", "dg_app"),
-            "organization": "" if organization_id is None else str(organization_id),
-        },
+    role = session.info.get("role", "dg_app")
+    # Driver text, because every transaction begins with it: a compiled statement costs three times that.
+    connection.exec_driver_sql(
+        _SET_SCOPE, (role, "" if organization_id is None else str(organization_id))
     )

@@ -53,7 +53,7 @@ def list_projects() -> Response:
         organization_id=actor().organization_id,
         wanted=ProjectFilter(wanted.name, wanted.slug, wanted.archived),
         sort=wanted.sort,
-        after=signer.position_of(wanted.cursor) if wanted.cursor else None,
+        after=None if wanted.cursor is None else signer.position_of(wanted.cursor),
         limit=wanted.limit + 1,
     )
     page = page_of(

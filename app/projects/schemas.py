@@ -77,10 +77,10 @@ class ProjectArguments(PageArguments):
     """Which projects to list, in which order."""
 
     name: Annotated[
-        str | None, Field(max_length=200, description="The name begins with this, in any case")
+        Text | None, Field(max_length=200, description="The name begins with this, in any case")
     ] = None
     slug: Annotated[
-        str | None, Field(max_length=LONGEST_SLUG, description="The slug begins with this")
+        Text | None, Field(max_length=LONGEST_SLUG, description="The slug begins with this")
     ] = None
     archived: bool | None = None
     sort: ProjectSort = "-created_at"

@@ -40,11 +40,8 @@ def stored_rows():
 
 def next_release(change):
     """Return the catalogue's rows as a later release would have them."""
-    changed = []
-    for row in price_rows():
-        row = replace(row, source="genai-prices@9.9.9")
-        changed += change(row)
-    return changed
+    rows = (replace(row, source="genai-prices@9.9.9") for row in price_rows())
+    return [changed for row in rows for changed in change(row)]
 
 
 @pytest.mark.usefixtures("catalogue")

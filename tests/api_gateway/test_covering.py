@@ -46,11 +46,13 @@ class TestCover:
                 assert piece.end - piece.start < timedelta(hours=2)
             if piece.level is Level.HOUR:
                 assert piece.end - piece.start < timedelta(days=2)
+            if piece.level is Level.DAY:
+                assert piece.end - piece.start < timedelta(days=14)
 
-    def test_takes_one_run_for_whole_days(self):
+    def test_takes_one_run_for_whole_weeks(self):
         window = TimeWindow(ORIGIN, ORIGIN + timedelta(days=30))
 
-        assert [piece.level for piece in cover(window)] == [Level.DAY]
+        assert [piece.level for piece in cover(window)] == [Level.WEEK, Level.DAY]
 
 
 class TestSlots:

@@ -11,6 +11,10 @@ from app import create_app
 from tests.factories import people
 
 AUTH = "/api/v1/auth"
+DELETE_ORGANIZATION = (
+    "UPDATE organizations SET deleted_at = now() WHERE id IN"
+    " (SELECT organization_id FROM memberships WHERE user_id = :id)"
+)
 
 
 @pytest.fixture
@@ -111,7 +115,9 @@ class TestRegister:
     def test_stores_no_password(self, anonymous, form, as_system):
         anonymous.post(f"{AUTH}/register", json=form)
 
-        ((row,),) = as_system("SELECT u::text FROM users u WHERE email = :email", email=form["email"])
+        ((row,),) = as_system(
+            "SELECT u::text FROM users u WHERE email = :email", email=form["email"]
+        )
         assert form["password"] not in row
         assert "bcrypt:$2b$04$" in row
 
@@ -237,8 +243,7 @@ class TestShowMe:
             "UPDATE sessions SET revoked_at = now() WHERE user_id = :id",
             "UPDATE sessions SET expires_at = now() WHERE user_id = :id",
             "DELETE FROM memberships WHERE user_id = :id",
-            "UPDATE organizations SET deleted_at = now() WHERE id IN"
-            " (SELECT organization_id FROM memberships WHERE user_id = :id)",
+            DELETE_ORGANIZATION,
         ],
     )
     def test_ends_with_what_it_stands_on(self, bob, as_system, deed):

@@ -2,7 +2,14 @@ import re
 
 import pytest
 
-from app.auth.key_format import LEAKED, KeyKind, digest_of, is_well_formed, looks_like_a_key, new_key
+from app.auth.key_format import (
+    LEAKED,
+    KeyKind,
+    digest_of,
+    is_well_formed,
+    looks_like_a_key,
+    new_key,
+)
 
 
 class TestNewKey:

@@ -99,7 +99,8 @@ class TestIsOutdated:
 
 class TestIsTooEasy:
     @pytest.mark.parametrize(
-        "password", ["aaaaaaaa", "abababab", "Alice123", "alice@example.com", "ACME!!!!!", "devguard1"]
+        "password",
+        ["aaaaaaaa", "abababab", "Alice123", "alice@example.com", "ACME!!!!!", "devguard1"],
     )
     def test_finds_repetition_and_own_words(self, password):
         assert is_too_easy(password, own_words=("alice@example.com", "Alice", "Acme"))

@@ -84,9 +84,7 @@ class TestRefresh:
         events = [event for (event,) in as_system(read, id=alice.organization_id)]
         assert events[-1] == "session.reuse_detected"
 
-    def test_leaves_other_sessions_alone_on_reuse(
-        self, app, alice, bob, refresh, used_long_ago
-    ):
+    def test_leaves_other_sessions_alone_on_reuse(self, app, alice, bob, refresh, used_long_ago):
         refresh(alice.refresh_token)
         used_long_ago(alice)
 

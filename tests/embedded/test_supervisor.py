@@ -129,6 +129,8 @@ class TestLookAfter:
 
     def test_parts_end_with_a_supervisor_that_was_killed(self, product: Product) -> None:
         product.start().wait_until_ready()
+        answering: set[bytes] = set()
+        wait_for(lambda: answering.add(product.get("/")) or len(answering) == 2, 20)
         parts = [product.wait_for_part(name) for name in ("web", "worker", "redis", "postgres")]
 
         product.process.kill()

@@ -10,7 +10,7 @@ from app.kit.jobs.schedule import Every, SlotScheduler
 
 class EachSecond(SlotScheduler):
     def __init__(self, app: Any, **options: Any) -> None:
-        app.job_schedule = {"probe.note_for_all": Every(timedelta(seconds=1), queue="probe")}
+        app.job_schedule = {"probe.note_slot": Every(timedelta(seconds=1), queue="probe")}
         super().__init__(app, **options)
 
     def tick(self, *arguments: Any, **options: Any) -> float:

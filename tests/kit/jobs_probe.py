@@ -104,6 +104,11 @@ def commit_itself(*, note: str) -> None:
     db.session.commit()
 
 
+@tenant_task("probe.break_a_constraint", queue="probe")
+def break_a_constraint(*, note: str) -> None:
+    db.session.execute(text("INSERT INTO probe.starts (note) VALUES (:note)"), {"note": note})
+
+
 @tenant_task("probe.ask_for_note", queue="probe")
 def ask_for_note(*, note: str) -> None:
     enqueue(take_note, note=note)
@@ -121,3 +126,21 @@ def sleep_over_limit(*, note: str) -> None:
 def note_for_all() -> None:
     _start("note_for_all")
     _effect("note_for_all", organization=False)
+
+
+@platform_task("probe.note_slot", queue="probe")
+def note_slot() -> None:
+    _effect("note_slot", organization=False)
+
+
+@platform_task("probe.fail_for_all", queue="probe", max_retries=0)
+def fail_for_all() -> None:
+    raise RuntimeError("for all")
+
+
+@tenant_task("probe.fail_unless_started", queue="probe", max_retries=0)
+def fail_unless_started(*, note: str) -> None:
+    """Fail at the first start, succeed at the second."""
+    _effect(note)
+    if _start(note) == 1:
+        raise RuntimeError("not started yet")

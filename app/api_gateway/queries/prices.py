@@ -7,20 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, inspect, or_, select
+from sqlalchemy import Row, inspect, select
 from sqlalchemy.orm import Session
 
 from app.api_gateway.catalogue import ModelMatch
 from app.api_gateway.models.prices import (
     ApiModelAlias,
     ApiPrice,
-    ApiPriceVersion,
     ApiProvider,
     ApiRateCard,
 )
 from app.api_gateway.price_rows import PriceRow
 from app.api_gateway.rate_cards import RateCard, rate_card, rates_from_json
 from app.extensions import db
+
+_VERSIONS = (
+    "SELECT organization_id, version FROM api_price_versions "
+    "WHERE organization_id IS NULL OR organization_id = %s"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +37,9 @@ class PriceVersions:
 
 def price_versions(*, organization_id: UUID) -> PriceVersions:
     """Return both counters as of this transaction."""
-    rows = db.session.execute(
-        select(ApiPriceVersion.organization_id, ApiPriceVersion.version).where(
-            or_(
-                ApiPriceVersion.organization_id.is_(None),
-                ApiPriceVersion.organization_id == organization_id,
-            )
-        )
-    )
-    versions = dict(row.tuple() for row in rows)
+    # Asked by every log call: as driver text it costs a third of a compiled statement.
+    rows = db.session.connection().exec_driver_sql(_VERSIONS, (organization_id,))
+    versions = {owner: value for owner, value in rows}  # noqa: C416 - rows are no pairs to mypy
     return PriceVersions(versions.get(None, 0), versions.get(organization_id, 0))
 
 

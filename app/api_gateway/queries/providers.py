@@ -121,7 +121,7 @@ def _model_counts(provider_ids: list[UUID]) -> dict[UUID, int]:
         .where(ApiModel.provider_id.in_(provider_ids), ApiModel.withdrawn_at.is_(None))
         .group_by(ApiModel.provider_id)
     )
-    return dict(row.tuple() for row in rows)
+    return {owner: value for owner, value in rows}  # noqa: C416 - rows are no pairs to mypy
 
 
 def _first_matching_models(provider_ids: list[UUID], prefix: str) -> Sequence[ApiModel]:

@@ -22,6 +22,7 @@ from app.api_gateway.schemas.requests import (
     ApiRequestBatch,
     ApiRequestDetailView,
     ApiRequestItem,
+    ApiRequestPage,
     ApiRequestView,
     BatchResultView,
     ItemResultView,
@@ -99,7 +100,7 @@ def log_requests() -> Response:
     scope="api_requests:read",
     rate=RateClass.READ,
     query=ApiRequestArguments,
-    answers={200: list[ApiRequestView]},
+    answers={200: ApiRequestPage},
     errors=(404,),
 )
 def list_requests() -> Response:

@@ -235,6 +235,13 @@ class ApiRequestView(View):
     pricing_notes: list[str]
 
 
+class ApiRequestPage(View):
+    """One page of calls."""
+
+    items: list[ApiRequestView]
+    next_cursor: str | None
+
+
 class CostPartView(View):
     """One unit of a call's cost: quantity times rate, before the one rounding of the whole."""
 

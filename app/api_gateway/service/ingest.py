@@ -41,7 +41,7 @@ CREATE_STAGED = (
 COPY_STAGED = f"COPY {STAGED} ({_COLUMN_LIST}) FROM STDIN WITH (FORMAT text, NULL '')"
 
 
-def _insert_from(rows: str) -> str:
+def _insert_from(rows: str, *, cells: str) -> str:
     """Return the one statement that writes rows and what they add to the rollup.
 
     The delta comes from the rows really inserted. Answered is how many those were, and which, only
@@ -55,7 +55,7 @@ WITH inserted AS (
     RETURNING *
 ), deltas AS (
     INSERT INTO api_rollup_deltas ({", ".join(rollup_sql.COLUMNS)})
-    {rollup_sql.cells_of_rows("inserted")}
+    {cells}
 )
 SELECT count(*), CASE WHEN count(*) < $3::bigint THEN array_agg(started_at) END,
        CASE WHEN count(*) < $3::bigint THEN array_agg(id) END
@@ -75,9 +75,9 @@ def _one_row() -> str:
     return f"(SELECT {values}) AS staged"
 
 
-INSERT_STAGED = _insert_from(STAGED)
+INSERT_STAGED = _insert_from(STAGED, cells=rollup_sql.cells_of_rows("inserted"))
 # A single call is not worth a staging table: its row travels in the parameters.
-INSERT_ONE = _insert_from(_one_row())
+INSERT_ONE = _insert_from(_one_row(), cells=rollup_sql.cell_of_one_row("inserted"))
 STORED_HASHES = """
 SELECT started_at, id, payload_hash FROM api_requests
 WHERE project_id = %(project_id)s::uuid

@@ -62,7 +62,7 @@ class NewProvider:
 
 
 def create_provider(*, organization_id: UUID, wanted: NewProvider, now: datetime) -> ApiProvider:
-    """Return the new provider; its prices hold for calls from now on, and for dates before where said.
+    """Return the new provider; its prices hold for calls that are logged from now on.
 
     Raises ProviderExists, TooManyProviders.
     """
@@ -116,16 +116,17 @@ def _added_provider(organization_id: UUID, wanted: NewProvider, now: datetime) -
 
 
 def _price_rows(organization_id: UUID, wanted: NewProvider) -> list[PriceRow]:
-    """Return the prices as rows; those of one model follow each other in time."""
-    positions: dict[str, int] = {}
+    """Return the prices as rows; those of one model follow each other in time, under one spelling."""
+    by_model: dict[str, list[NewPrice]] = {}
+    for price in wanted.prices:
+        by_model.setdefault(price.model.lower(), []).append(price)
     rows = []
-    for price in sorted(wanted.prices, key=lambda price: price.effective_from or date.min):
-        position = positions.get(price.model.lower(), 0)
-        positions[price.model.lower()] = position + 1
-        rows.append(
+    for prices in by_model.values():
+        in_time = sorted(prices, key=lambda price: price.effective_from or date.min)
+        rows += [
             PriceRow(
                 provider=wanted.name,
-                model=price.model,
+                model=prices[0].model,
                 position=position,
                 source=SOURCE,
                 currency=wanted.currency,
@@ -135,12 +136,12 @@ def _price_rows(organization_id: UUID, wanted: NewProvider) -> list[PriceRow]:
                 effective_to=price.effective_to,
                 organization_id=organization_id,
             )
-        )
+            for position, price in enumerate(in_time)
+        ]
     return rows
 
 
 def _add_models(provider: ApiProvider, rows: Sequence[PriceRow], now: datetime) -> None:
-    names = {row.model.lower(): row.model for row in rows}
     models = [
         {
             "id": new_id(),
@@ -150,7 +151,7 @@ def _add_models(provider: ApiProvider, rows: Sequence[PriceRow], now: datetime) 
             "is_deprecated": False,
             "recorded_at": now,
         }
-        for name in sorted(names.values())
+        for name in sorted({row.model for row in rows})
     ]
     if models:
         db.session.execute(insert(ApiModel), models)

@@ -10,43 +10,51 @@ BUCKET = "date_bin('15 minutes', started_at, TIMESTAMPTZ '2001-01-01 00:00:00+00
 KEY = ("organization_id", "project_id", "bucket", "group_id")
 HISTOGRAMS = {"duration": "duration_bin", "first_chunk": "first_chunk_bin"}
 
-# How each figure of a cell comes from the rows of api_requests that fall into it.
-FROM_ROWS: dict[str, str] = {
-    "requests": "count(*)",
-    "retries": "count(*) FILTER (WHERE attempt > 1)",
-    "cache_hits": "count(*) FILTER (WHERE cache_hit)",
-    "input_tokens": "coalesce(sum(input_tokens) FILTER (WHERE NOT cache_hit), 0)",
-    "cache_read_input_tokens": "coalesce(sum(cache_read_input_tokens) FILTER (WHERE NOT cache_hit), 0)",
-    "cache_write_input_tokens": "coalesce(sum(cache_write_input_tokens) FILTER (WHERE NOT cache_hit), 0)",
-    "output_tokens": "coalesce(sum(output_tokens) FILTER (WHERE NOT cache_hit), 0)",
-    "reasoning_output_tokens": "coalesce(sum(reasoning_output_tokens) FILTER (WHERE NOT cache_hit), 0)",
-    "avoided_tokens": "coalesce(sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0)) "
-    "FILTER (WHERE cache_hit), 0)",
-    "priced_tokens": "coalesce(sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0)) "
-    "FILTER (WHERE cost IS NOT NULL AND NOT cache_hit), 0)",
-    "reported": "count(*) FILTER (WHERE pricing_status = 'reported')",
-    "computed": "count(*) FILTER (WHERE pricing_status = 'computed')",
-    "free": "count(*) FILTER (WHERE pricing_status = 'free')",
-    "unmetered": "count(*) FILTER (WHERE pricing_status = 'unmetered')",
-    "unpriced": "count(*) FILTER (WHERE pricing_status = 'unpriced')",
-    "approximate": "count(pricing_notes)",
-    "cost": "coalesce(sum(cost), 0)",
-    "computed_cost": "coalesce(sum(computed_cost), 0)",
-    "timed": "count(duration_us)",
-    "duration_us": "coalesce(sum(duration_us), 0)",
-    "generated_tokens": "coalesce(sum(output_tokens) FILTER (WHERE duration_us > 0 "
-    "AND output_tokens > 0 AND NOT cache_hit), 0)",
-    "generation_us": "coalesce(sum(duration_us) FILTER (WHERE duration_us > 0 "
-    "AND output_tokens > 0 AND NOT cache_hit), 0)",
+_TOKENS = "coalesce(input_tokens, 0) + coalesce(output_tokens, 0)"
+_GENERATES = "NOT cache_hit AND duration_us > 0 AND output_tokens > 0"
+
+
+def _billed(column: str) -> str:
+    return f"CASE WHEN cache_hit THEN 0 ELSE coalesce({column}, 0) END"
+
+
+def _counted(condition: str) -> str:
+    return f"CASE WHEN {condition} THEN 1 ELSE 0 END"
+
+
+# What one row of api_requests adds to each figure of its cell.
+OF_ONE_ROW: dict[str, str] = {
+    "requests": "1",
+    "retries": _counted("attempt > 1"),
+    "cache_hits": _counted("cache_hit"),
+    "input_tokens": _billed("input_tokens"),
+    "cache_read_input_tokens": _billed("cache_read_input_tokens"),
+    "cache_write_input_tokens": _billed("cache_write_input_tokens"),
+    "output_tokens": _billed("output_tokens"),
+    "reasoning_output_tokens": _billed("reasoning_output_tokens"),
+    "avoided_tokens": f"CASE WHEN cache_hit THEN {_TOKENS} ELSE 0 END",
+    "priced_tokens": f"CASE WHEN cost IS NOT NULL AND NOT cache_hit THEN {_TOKENS} ELSE 0 END",
+    "reported": _counted("pricing_status = 'reported'"),
+    "computed": _counted("pricing_status = 'computed'"),
+    "free": _counted("pricing_status = 'free'"),
+    "unmetered": _counted("pricing_status = 'unmetered'"),
+    "unpriced": _counted("pricing_status = 'unpriced'"),
+    "approximate": _counted("pricing_notes IS NOT NULL"),
+    "cost": "coalesce(cost, 0)",
+    "computed_cost": "coalesce(computed_cost, 0)",
+    "timed": _counted("duration_us IS NOT NULL"),
+    "duration_us": "coalesce(duration_us, 0)",
+    "generated_tokens": f"CASE WHEN {_GENERATES} THEN output_tokens ELSE 0 END",
+    "generation_us": f"CASE WHEN {_GENERATES} THEN duration_us ELSE 0 END",
 }
-MEASURES = tuple(FROM_ROWS)
+MEASURES = tuple(OF_ONE_ROW)
 HISTOGRAM_COLUMNS = tuple(f"{name}_{part}" for name in HISTOGRAMS for part in ("bins", "counts"))
 COLUMNS = (*KEY, *MEASURES, *HISTOGRAM_COLUMNS)
 
 
 def cells_of_rows(rows: str) -> str:
     """Return a SELECT of the cells of api_requests rows in `rows`, columns as in COLUMNS."""
-    sums = ", ".join(f"{sql} AS {name}" for name, sql in FROM_ROWS.items())
+    sums = ", ".join(f"sum({sql}) AS {name}" for name, sql in OF_ONE_ROW.items())
     key = f"organization_id, project_id, {BUCKET} AS bucket, group_id"
     histograms = {
         name: f"SELECT {key}, {column} AS bin, count(*) AS n FROM {rows} "
@@ -54,6 +62,20 @@ def cells_of_rows(rows: str) -> str:
         for name, column in HISTOGRAMS.items()
     }
     return _assembled(f"SELECT {key}, {sums} FROM {rows} GROUP BY 1, 2, 3, 4", histograms)
+
+
+def cell_of_one_row(rows: str) -> str:
+    """Return a SELECT of the cell of `rows` that holds at most one row: no aggregate, no join."""
+    figures = ", ".join(f"{sql} AS {name}" for name, sql in OF_ONE_ROW.items())
+    histograms = ", ".join(
+        f"CASE WHEN {column} IS NOT NULL THEN ARRAY[{column}] END AS {name}_bins, "
+        f"CASE WHEN {column} IS NOT NULL THEN ARRAY[1] END AS {name}_counts"
+        for name, column in HISTOGRAMS.items()
+    )
+    return (
+        f"SELECT organization_id, project_id, {BUCKET} AS bucket, group_id, {figures}, {histograms} "
+        f"FROM {rows}"
+    )
 
 
 def cells_of_cells(cells: str, *, bucket: str = "bucket") -> str:

@@ -1,4 +1,4 @@
-"""Compaction: what the deltas say is taken into the quarters, hours and days, exactly once."""
+"""Compaction: what the deltas say is taken into the quarters, hours, days and weeks, exactly once."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _BUCKETS = {
     Level.QUARTER: "bucket",
     Level.HOUR: "date_bin('1 hour', bucket, TIMESTAMPTZ '2001-01-01 00:00:00+00')",
     Level.DAY: "date_bin('1 day', bucket, TIMESTAMPTZ '2001-01-01 00:00:00+00')",
+    Level.WEEK: "date_bin('7 days', bucket, TIMESTAMPTZ '2001-01-01 00:00:00+00')",
 }
 
 # Whatever deltas are visible, not "up to a number": a writer with a lower number may commit later.
@@ -43,7 +44,7 @@ class Compaction:
 
 
 def compact_rollups(session: Session) -> Compaction:
-    """Move up to 50,000 deltas into all three levels, in the session's transaction (role dg_system).
+    """Move up to 50,000 deltas into all levels, in the session's transaction (role dg_system).
 
     Readers see either the deltas or the levels that hold them, never both: it is one transaction.
     """

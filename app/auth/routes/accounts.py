@@ -37,9 +37,9 @@ blueprint = Blueprint("auth", __name__)
 NO_CREDENTIAL_YET = "this is how one gets a credential"
 
 
-@blueprint.before_app_request
-def forget_the_last_doer() -> None:
-    """Begin each request as nobody, for the audit log: one greenlet serves many requests."""
+@blueprint.teardown_app_request
+def forget_doer(_error: BaseException | None) -> None:
+    """Forget for whom the request acted: the next one of this greenlet begins as nobody."""
     act_as(None)
 
 

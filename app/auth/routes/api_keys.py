@@ -95,7 +95,7 @@ def list_api_keys() -> Response:
     """
     arguments = query(ApiKeyArguments)
     signer = CursorSigner(key=secret_key(), name="api_keys", filters=filters_of(arguments))
-    before = signer.position_of(arguments.cursor) if arguments.cursor else None
+    before = None if arguments.cursor is None else signer.position_of(arguments.cursor)
     rows = api_keys.visible_api_keys(
         actor=actor(),
         kind=arguments.kind,

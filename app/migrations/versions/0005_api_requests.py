@@ -1,4 +1,4 @@
-"""Calls to paid APIs, behind a guard view, and their rollups: deltas, quarters of an hour, hours, days."""
+"""Calls to paid APIs, behind a guard view, and their rollups: deltas, quarters of an hour to weeks."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ CREATE INDEX ix_api_rollup_deltas_organization_id_project_id_bucket
     ON api_rollup_deltas (organization_id, project_id, bucket);
 """
 
-LEVELS = ("api_rollup_15m", "api_rollup_1h", "api_rollup_1d")
+LEVELS = ("api_rollup_15m", "api_rollup_1h", "api_rollup_1d", "api_rollup_7d")
 
 
 def _level(name: str) -> str:

@@ -1,0 +1,103 @@
+"""Every route that declares an audit event leaves a row with that event."""
+
+import pytest
+
+from app.audit.events import AuditEvent
+from app.kit.endpoint import REGISTRY
+from tests.factories import people
+
+AUTH = "/api/v1/auth"
+IDENTITY = ("auth", "api_keys", "projects")
+
+
+def _register(scene):
+    person = people.register(scene.app)
+    return person.organization_id
+
+
+def _login(scene):
+    people.sign_in(scene.app, email=scene.alice.email, password=scene.alice.password)
+
+
+def _logout(scene):
+    people.sign_in(scene.app, email=scene.alice.email, password=scene.alice.password).post(
+        f"{AUTH}/logout"
+    )
+
+
+def _change_password(scene):
+    form = {"current_password": scene.alice.password, "new_password": "another long one"}
+    assert scene.alice.post(f"{AUTH}/change-password", json=form).status_code == 200
+
+
+def _create_key(scene):
+    return people.make_key(scene.alice, app=scene.app, kind="personal").key_id
+
+
+def _delete_key(scene):
+    assert scene.alice.delete(f"/api/v1/api-keys/{_create_key(scene)}").status_code == 204
+
+
+def _create_project(scene):
+    return f"/api/v1/projects/{people.make_project(scene.alice).id}"
+
+
+def _replace_project(scene):
+    form = {"name": "New", "slug": "new"}
+    assert scene.alice.put(_create_project(scene), json=form).status_code == 200
+
+
+def _update_project(scene):
+    assert scene.alice.patch(_create_project(scene), json={"name": "New"}).status_code == 200
+
+
+def _delete_project(scene):
+    assert scene.alice.delete(_create_project(scene)).status_code == 204
+
+
+DEEDS = {
+    "auth.register": _register,
+    "auth.login": _login,
+    "auth.logout": _logout,
+    "auth.change_password": _change_password,
+    "api_keys.create_api_key": _create_key,
+    "api_keys.delete_api_key": _delete_key,
+    "projects.create_project": _create_project,
+    "projects.replace_project": _replace_project,
+    "projects.update_project": _update_project,
+    "projects.delete_project": _delete_project,
+}
+
+
+class Scene:
+    def __init__(self, app, alice):
+        self.app = app
+        self.alice = alice
+
+
+class TestAuditedRoutes:
+    def test_are_all_in_the_catalogue(self, app):
+        declared = {spec.audit for spec in REGISTRY.endpoints.values() if spec.audit}
+
+        assert declared <= {event.value for event in AuditEvent}
+
+    def test_are_all_tried_here(self, app):
+        declared = {
+            name for name, spec in REGISTRY.endpoints.items() if spec.audit and spec.tag in IDENTITY
+        }
+
+        assert declared == set(DEEDS)
+
+    @pytest.mark.parametrize("name", DEEDS)
+    def test_leave_a_row_with_their_event(self, app, alice, as_system, name):
+        event = REGISTRY.endpoints[name].audit
+        count = "SELECT count(*) FROM audit_logs WHERE event = :event AND organization_id = :id"
+        values = {"event": event, "id": alice.organization_id}
+        ((before,),) = as_system(count, **values)
+
+        made = DEEDS[name](Scene(app, alice))
+
+        if name == "auth.register":
+            values["id"], before = made, 0
+        ((after,),) = as_system(count, **values)
+        assert after == before + 1
