@@ -97,7 +97,7 @@ class TestWalk:
 
         empty = {table for table, (count, _) in rows_of(database, b).items() if count == 0}
 
-        assert empty == set(WITHOUT_ROWS), "fill them in tenants.py, or say why not"
+        assert empty <= set(WITHOUT_ROWS), "fill them in tenants.py, or say why not"
 
     @pytest.mark.parametrize("name", sorted(CASES))
     def test_reaches_nothing_of_b(self, app, database, tenants, name):

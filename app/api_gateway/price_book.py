@@ -23,9 +23,11 @@ ModelResolver: TypeAlias = Callable[[str, str], ModelMatch | None]
 ModelAliases: TypeAlias = Mapping[tuple[str, str], ModelMatch]
 """(provider id, lower-case raw name) to the model that it means."""
 
+# Of the catalogue's book, which serves everybody; a tenant's own book keeps less. A quarter more may
+# be names without any price: those of typing errors and of attacks, which cannot crowd out the others.
 MAX_PLANS: Final = 16_384
-MAX_UNKNOWN: Final = 4_096
-MAX_SCOPES: Final = 1_024
+MAX_TENANT_PLANS: Final = 1_024
+MAX_SCOPES: Final = 64
 MAX_NAME_LENGTH: Final = 256
 
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -74,8 +76,15 @@ def price_sources(
 class PriceBook:
     """Finds the price of a call; `with_tenant` gives a tenant's book, `scoped` a project's."""
 
-    def __init__(self, sources: PriceSources, tenant_rows: Iterable[PriceRow] = ()) -> None:
+    def __init__(
+        self,
+        sources: PriceSources,
+        tenant_rows: Iterable[PriceRow] = (),
+        *,
+        max_plans: int = MAX_PLANS,
+    ) -> None:
         self._sources = sources
+        self._max_plans = max_plans
         self._tenant_rows: dict[str, list[PriceRow]] = {}
         for row in tenant_rows:
             self._tenant_rows.setdefault(row.provider, []).append(row)
@@ -99,7 +108,7 @@ class PriceBook:
             provider_names={**own, **self._sources.provider_names},
             aliases={**self._sources.aliases, **(aliases or {})},
         )
-        return PriceBook(sources, rows)
+        return PriceBook(sources, rows, max_plans=MAX_TENANT_PLANS)
 
     def scoped(self, project_id: UUID | None, configuration_id: UUID | None = None) -> "PriceBook":
         """Return the book as a project's (and configuration's) calls see it; this one if it is the same."""
@@ -115,7 +124,7 @@ class PriceBook:
                 if row.project_id in {None, project_id}
                 and row.configuration_id in {None, configuration_id}
             )
-            book = PriceBook(self._sources, visible)
+            book = PriceBook(self._sources, visible, max_plans=self._max_plans)
             _keep(self._scopes, key, book, MAX_SCOPES)
         return book
 
@@ -154,7 +163,8 @@ class PriceBook:
             plan = _Plan(Candidates(), lambda _: resolution)
         else:
             plan = self._plan_of_provider(provider, names, dict(context or ()))
-        cache, limit = (self._plans, MAX_PLANS) if plan.is_known else (self._unknown, MAX_UNKNOWN)
+        cache = self._plans if plan.is_known else self._unknown
+        limit = self._max_plans if plan.is_known else self._max_plans // 4
         if (
             len(raw_provider) + sum(map(len, names)) <= 3 * MAX_NAME_LENGTH
             and len(context or ()) <= 16

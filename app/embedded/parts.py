@@ -83,7 +83,7 @@ def web_part(config: Config, *, listener: int) -> Part:
     So the address is ours before anything starts, and no connection is refused while the server is started again.
     """
     words = (
-        "-m", "gunicorn", "--config", "python:app.embedded.gunicorn_settings", "--no-control-socket",
+        "-m", "gunicorn", "--config", "python:app.embedded.gunicorn_settings",
         "--workers", str(config.web_workers), "--bind", f"fd://{listener}",
     )  # fmt: skip
     return _python_part(

@@ -26,11 +26,16 @@ LATER = NOW + timedelta(days=7)
 
 @pytest.fixture
 def catalogue(app):
-    """The bundled catalogue in the database; brought back when a test imported another one."""
+    """The bundled catalogue in the database, as the upgrade left it there."""
     with app.app_context():
-        import_catalogue(now=NOW)
         yield
-        import_catalogue(now=NOW)
+
+
+@pytest.fixture
+def other_release(catalogue):
+    """For a test that imports another catalogue: the bundled one is brought back behind it."""
+    yield
+    import_catalogue(now=NOW)
 
 
 def stored_rows():
@@ -80,6 +85,7 @@ class TestImportCatalogue:
         assert again == CatalogueImport(0, 0, len(price_rows()), 0)
         assert {row.source for row in stored_rows()} == {price_rows()[0].source}
 
+    @pytest.mark.usefixtures("other_release")
     def test_supersedes_a_changed_price_and_adds_the_new_one(self):
         def dearer(row):
             if (row.provider, row.model, row.context) != ("openai", "gpt-4o", ()):
@@ -105,6 +111,7 @@ class TestImportCatalogue:
         assert (rows[-1].recorded_at, rows[-1].superseded_at) == (LATER, None)
         assert all(row.superseded_at == LATER for row in rows[-2:-1])
 
+    @pytest.mark.usefixtures("other_release")
     def test_supersedes_a_price_that_is_gone_and_withdraws_its_model(self):
         without = [m for m in catalogue_models() if (m.provider, m.id) != ("openai", "gpt-4o")]
         rows = next_release(lambda row: [] if row.model == "gpt-4o" else [row])

@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import cache
@@ -7,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.api_gateway import price_book
 from app.api_gateway.catalogue import ModelMatch, price_rows, provider_aliases, resolve_model
 from app.api_gateway.price_book import PriceBook, price_sources
+from app.api_gateway.price_choice import fits_pattern
 from app.api_gateway.price_rows import PriceRow
 from app.api_gateway.pricing import PriceNote, PricingReason, Rate
 
@@ -37,6 +38,14 @@ def book_of(rows, *, provider_names=None, resolve_model=None, aliases=None):
         aliases=aliases,
     )
     return PriceBook(sources)
+
+
+def sources_that_know_everything():
+    return price_sources(
+        [price(1)],
+        provider_names={"acme": "acme"},
+        resolve_model=lambda provider, name: ModelMatch(provider, "one", True),
+    )
 
 
 def price(amount, position=0, **fields):
@@ -257,18 +266,30 @@ class TestResolve:
 
         assert asked(book, model="My-Deployment") == "1"
 
-    def test_forgets_names_rather_than_growing_without_end(self, monkeypatch):
-        monkeypatch.setattr(price_book, "MAX_UNKNOWN", 10)
-        monkeypatch.setattr(price_book, "MAX_PLANS", 10)
-        book = book_of([price(1)], resolve_model=lambda provider, name: None)
+    def test_forgets_names_rather_than_growing_without_end(self):
+        book = PriceBook(sources_that_know_everything(), max_plans=20)
 
         for number in range(100):
-            asked(book, model=f"model-{number}")
-            asked(book, model="one", context={"tag": str(number)})
-            asked(book, model="x" * 10_000 + str(number))
+            asked(book, model=f"one-{number}")
+            asked(book, model="one", provider=f"nobody-{number}")
+            asked(book, model="one" + "x" * 10_000 + str(number))
 
-        assert len(book._unknown) <= 10
-        assert len(book._plans) <= 10
+        assert 0 < len(book._plans) <= 20
+        assert 0 < len(book._unknown) <= 5
+
+    def test_answers_alike_after_it_forgot(self):
+        book = PriceBook(sources_that_know_everything(), max_plans=2)
+
+        assert [asked(book, model=name) for name in "abcdefgab"] == ["1"] * 9
+
+
+class TestFitsPattern:
+    @given(st.text("ab*", max_size=6), st.text("ab", max_size=8))
+    @settings(max_examples=500)
+    def test_is_what_the_regular_expression_says(self, pattern, name):
+        expression = ".*".join(map(re.escape, pattern.split("*")))
+
+        assert fits_pattern(pattern, name) == (re.fullmatch(expression, name) is not None)
 
 
 class TestResolveForATenant:

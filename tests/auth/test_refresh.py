@@ -5,6 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from app.auth.tasks import forget_ended_sessions
+from tests.factories.tenants import as_platform
+
 AUTH = "/api/v1/auth"
 
 
@@ -132,21 +135,12 @@ class TestForgetEndedSessions:
     def test_deletes_sessions_a_week_after_their_end_with_their_tokens(
         self, app, alice, bob, as_system
     ):
-        from app.auth.tasks import forget_ended_sessions
-        from app.kit.tenancy import leave_organization
-
         as_system(
             "UPDATE sessions SET expires_at = now() - interval '8 days' WHERE user_id = :id",
             id=alice.user_id,
         )
-        with app.app_context():
-            from app.extensions import db
-
-            db.session().info["role"] = "dg_system"
+        with as_platform(app):
             forget_ended_sessions()
-            db.session.commit()
-            db.session.remove()
-            leave_organization()
 
         read = "SELECT user_id FROM sessions WHERE organization_id = :id"
         assert as_system(read, id=alice.organization_id) == [(bob.user_id,)]

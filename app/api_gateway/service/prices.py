@@ -20,7 +20,7 @@ from app.api_gateway.queries.prices import PriceVersions
 from app.api_gateway.rate_cards import RateCard, rates_as_json
 from app.kit.tenancy import current_organization_id
 
-MAX_TENANT_BOOKS = 1_000
+MAX_TENANT_BOOKS = 256
 
 
 class _Edition(NamedTuple):
@@ -49,8 +49,9 @@ class PriceBooks:
         edition = self._tenants.get(organization_id)
         if edition is None or edition.versions != versions:
             edition = _Edition(versions, self._load_tenant(organization_id, versions))
+            self._tenants.pop(organization_id, None)
             if len(self._tenants) >= MAX_TENANT_BOOKS:
-                self._tenants.clear()
+                self._tenants.pop(next(iter(self._tenants)), None)
             self._tenants[organization_id] = edition
         return edition.book
 

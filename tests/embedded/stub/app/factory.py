@@ -1,0 +1,1 @@
+"""What gunicorn imports before it makes its workers: nothing here."""
