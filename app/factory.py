@@ -11,12 +11,22 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import VERSION, api, cli, models
 from app.extensions import celery, cors, db, jwt, limiter, migrate
-from app.kit import security_headers
+from app.kit import request_body, security_headers
 from app.kit.logging import bind_context, clear_context, configure_logging, request_id_from
+from app.kit.patience import begin_hurry, end_hurry
 from app.kit.problems import register_problem_handlers
-from app.kit.rate_limits import RateClass
+from app.kit.rate_limits import RETRY_HINT, RateClass, limits_url, settle_retry_after
 from app.kit.tenancy import bind_tenancy, leave_organization
 from config import Config
+
+# In seconds, where not said otherwise: a server that went away without a word is noticed in the end.
+GIVE_UP = {
+    "connect_timeout": 5,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # milliseconds
+}
 
 
 def build_app(config: Config) -> Flask:
@@ -25,8 +35,9 @@ def build_app(config: Config) -> Flask:
     app = Flask("app", static_folder="static", static_url_path="/static")
     app.config.update(_flask_settings(config))
     app.extensions["devguard"] = config
-    _bind_extensions(app, config)
+    # First, so that it has the last word on every answer.
     _bind_requests(app)
+    _bind_extensions(app, config)
     register_problem_handlers(app)
     api.register_blueprints(app)
     cli.register_commands(app)
@@ -51,13 +62,13 @@ def _flask_settings(config: Config) -> dict[str, Any]:
             "pool_recycle": config.pool_recycle_s,
             "pool_pre_ping": True,
             "pool_timeout": 10,
-            "connect_args": {"connect_timeout": 5, "application_name": "devguard"},
+            "connect_args": {"application_name": "devguard", **GIVE_UP},
         },
         "RATELIMIT_ENABLED": config.ratelimit_enabled,
-        "RATELIMIT_STORAGE_URI": _limiter_storage(config.redis_url),
+        "RATELIMIT_STORAGE_URI": limits_url(config.redis_url),
         "RATELIMIT_STORAGE_OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},
-        "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": True,
         "RATELIMIT_HEADERS_ENABLED": True,
+        "RATELIMIT_HEADER_RETRY_AFTER": RETRY_HINT,
         "RATELIMIT_STRATEGY": "moving-window",
         "RATE_CLASSES": {
             RateClass.ANONYMOUS: config.ratelimit_anonymous,
@@ -97,11 +108,15 @@ def _bind_requests(app: Flask) -> None:
     def name_request() -> None:
         clear_context()
         leave_organization()
+        begin_hurry()
         g.request_id = request_id_from(request.headers.get("X-Request-Id"))
         bind_context(request_id=g.request_id)
 
     @app.after_request
     def finish_answer(response: Response) -> Response:
+        if response.status_code >= 400:
+            request_body.discard_rest()
+        settle_retry_after(response)
         response.headers["X-Request-Id"] = g.get("request_id", "")
         return security_headers.harden(response, is_authenticated="actor" in g)
 
@@ -110,6 +125,7 @@ def _bind_requests(app: Flask) -> None:
         clear_context()
         leave_organization()
 
-
-def _limiter_storage(redis_url: str) -> str:
-    return redis_url.replace("unix://", "redis+unix://", 1)
+    @app.teardown_appcontext
+    def take_time_again(_error: BaseException | None) -> None:
+        # Behind the end of the session, whose rollback waits for the database, too.
+        end_hurry()

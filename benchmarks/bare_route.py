@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from uuid import uuid4
 
+import psycopg
 from flask import Flask, request
 from gevent.queue import LifoQueue
-
-import psycopg
 
 app = Flask(__name__)
 pool: LifoQueue = LifoQueue()

@@ -96,10 +96,10 @@ class CopySide:
     """COPY of encoded rows into the same table, as its owner, by one connection."""
 
     def __init__(self, product: Product) -> None:
-        from app.api_gateway.logged_calls import COLUMNS, AcceptedTimes, CallReader
-        from app.api_gateway.schemas.batches import read_json
         from app.api_gateway import catalogue
+        from app.api_gateway.logged_calls import COLUMNS, AcceptedTimes, CallReader
         from app.api_gateway.price_book import PriceBook, price_sources
+        from app.api_gateway.schemas.batches import read_json
 
         now = datetime.now(UTC)
         times = AcceptedTimes.around(now, retention=timedelta(days=90), ahead=timedelta(minutes=10))

@@ -15,6 +15,7 @@ from flask import Flask
 from sqlalchemy import Connection, create_engine, text
 
 from app import tasks
+from app.api import API
 from app.extensions import celery
 from app.kit.endpoint import REGISTRY
 from app.kit.jobs import TransactionalTask
@@ -22,20 +23,22 @@ from app.kit.tenancy import organization_scope
 from app.projects import queries as project_queries
 from app.projects.models import Project
 from tests.factories import walls
-from tests.factories.isolation_cases import CASES, TASKS, UNIQUE_ACROSS_TENANTS, WITHOUT_ROWS, Case
+from tests.factories.isolation_cases import CASES, TASKS, UNIQUE_ACROSS_TENANTS, WITHOUT_ROWS
+from tests.factories.people import Caller
 from tests.factories.tenants import SENTINEL, Tenant, make_tenant
 from tests.factories.walk import (
     assert_silent,
     call,
     foreign_rows,
-    judge,
-    nobody_like,
-    places_of,
+    listing,
+    readable_relations,
     rows_of,
-    seen,
+    walk,
 )
 
 LISTS = sorted(name for name, case in CASES.items() if case.lists)
+# Importing the API declared every route.
+GETS = sorted(name for name, spec in REGISTRY.endpoints.items() if spec.method == "GET")
 
 
 def pair_of_tenants(app: Flask) -> tuple[Tenant, Tenant]:
@@ -134,9 +137,7 @@ class TestLists:
             shown = {str(item["id"]) for item in answer.json["items"]}
             assert shown == tenant.listed[CASES[name].lists]
 
-    @pytest.mark.parametrize(
-        "name", sorted(name for name, spec in REGISTRY.endpoints.items() if spec.method == "GET")
-    )
+    @pytest.mark.parametrize("name", GETS)
     def test_hold_no_word_of_b(self, app, quiet_tenants, name):
         a, _ = quiet_tenants
 
@@ -197,9 +198,20 @@ class TestSideStores:
         assert answer.status_code == 422
         assert answer.json["errors"][0]["pointer"] == "/cursor"
 
+    def test_renew_a_session_in_its_own_organization_whoever_sends_the_token(self, quiet_tenants):
+        a, b = quiet_tenants
+        token = a.callers()["owner"].refresh_token
+
+        answer = b.owner.post(f"{API}/auth/refresh", json={"refresh_token": token})
+
+        renewed = Caller(a.app.test_client(), answer.json["access_token"])
+        organization = renewed.get(f"{API}/auth/me").json["organization"]
+        assert organization["id"] == str(a.owner.organization_id)
+        assert_silent(answer)
+
     def test_remember_each_key_for_its_own_organization(self, app, quiet_tenants):
         for tenant in (*quiet_tenants, *quiet_tenants):
-            answer = tenant.keys["personal key"].get("/api/v1/auth/me")
+            answer = tenant.keys["personal key"].get(f"{API}/auth/me")
 
             assert answer.json["organization"]["id"] == str(tenant.owner.organization_id)
 
@@ -282,35 +294,3 @@ class Anonymous:
 
     def call(self, method, path, **arguments):
         return self._client.open(path, method=method, headers=self._headers, **arguments)
-
-
-def walk(app: Flask, name: str, a: Tenant, b: Tenant) -> None:
-    """Call one route as everybody of A and as nobody, with B's ids in each place."""
-    spec, case = REGISTRY.endpoints[name], CASES[name]
-    stranger = nobody_like(b)
-    for who, caller in {**a.callers(), "anonymous": None}.items():
-        for places in places_of(case):
-            known = call(app, spec, case, caller, own=a.ids, foreign=b.ids, places=places)
-            unknown = call(app, spec, case, caller, own=a.ids, foreign=stranger, places=places)
-            judge(spec, case, who, known, foreign=True)
-            assert seen(known, b.ids) == seen(unknown, stranger), f"{who} can tell in {places}"
-        if not places_of(case):
-            judge(spec, case, who, call(app, spec, case, caller, own=a.ids), foreign=False)
-
-
-def listing(case: Case) -> Case:
-    """Return the case without the filters that a whole list needs none of."""
-    kept = {name: kind for name, kind in case.query.items() if name in case.lists_by}
-    return Case(path=case.path, query=kept, extra=case.extra)
-
-
-def readable_relations(database: Connection) -> list[str]:
-    """Return the tenant tables and guard views of `public`."""
-    rows = database.execute(
-        text(
-            "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
-            " AND a.attname = 'organization_id' WHERE c.relkind IN ('r', 'p', 'v')"
-            " AND c.relnamespace = 'public'::regnamespace ORDER BY c.relname"
-        )
-    )
-    return [name for (name,) in rows]

@@ -81,6 +81,10 @@ COLUMN_TYPES = dict.fromkeys(
     "group_id": "bigint",
 }
 
+# A thousand of the largest contexts. Sums of them are bigints in the rollups: a sum that did not fit
+# would stop the compaction of everybody.
+MAXIMUM_TOKENS = 10**10
+
 _TOKEN_UNITS = frozenset(TOKEN_COLUMNS)
 _texts_of = itemgetter(*TEXT_COLUMNS)
 _attribution_of = itemgetter(*ATTRIBUTION_COLUMNS)
@@ -248,6 +252,9 @@ def _usage_faults(usage: Mapping[str, Any]) -> list[Fault]:
     faults = []
     for unit, count in usage.items():
         if type(count) is not int and (detail := count_fault(unit, count)):
+            faults.append(Fault(f"/usage/{unit}", "invalid_count", detail))
+        elif count > MAXIMUM_TOKENS and unit in _TOKEN_UNITS:
+            detail = f"must be at most {MAXIMUM_TOKENS}"
             faults.append(Fault(f"/usage/{unit}", "invalid_count", detail))
     if not faults:
         faults = [

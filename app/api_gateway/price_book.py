@@ -254,13 +254,10 @@ class _Plan:
         starts = self._dates[stretch - 1] if stretch else _EVER
         ends = self._dates[stretch] if stretch < len(self._dates) else _NEVER
         if self._times:
-            day = moment.date()
-            if slot:
-                starts = max(starts, datetime.combine(day, self._times[slot - 1], UTC))
-            else:
-                starts = max(starts, datetime.combine(day, time(), UTC))
-            last = self._times[slot] if slot < len(self._times) else time.max
-            ends = min(ends, datetime.combine(day, last, UTC))
+            since = self._times[slot - 1] if slot else time.min
+            until = self._times[slot] if slot < len(self._times) else time.max
+            starts = max(starts, datetime.combine(moment.date(), since, UTC))
+            ends = min(ends, datetime.combine(moment.date(), until, UTC))
         self.latest = (starts, ends, resolution)
         return resolution
 

@@ -55,7 +55,7 @@ def record(
 
 
 def changes(
-    before: Mapping[str, Any], after: Mapping[str, Any]
+    *, before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return both sides with only the fields that differ, for `before` and `after` of record()."""
     names = [name for name in after if before.get(name) != after[name]]

@@ -77,6 +77,7 @@ def _key_identity(token: str) -> KeyIdentity:
     if identity is None:
         identity = find_key_identity(digest=digest, now=now)
         if identity is None:
+            KEYS.drop(digest)
             raise _unknown_key()
         KEYS.keep(digest, identity, clock_s=clock_s)
     if identity.expires_at <= now:

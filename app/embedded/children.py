@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ LONGEST_PAUSE_S = 30.0
 # Who ran this long was well: the next fault counts as its first.
 WELL_AFTER_S = 60.0
 LONGEST_LINE_BYTES = 65_536
+LAST_LINES = 12
 
 
 class Child:
@@ -36,6 +38,7 @@ class Child:
         self._reader = -1
         self._unfinished = b""
         self._started_at = 0.0
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     @property
     def is_running(self) -> bool:
@@ -47,8 +50,9 @@ class Child:
         return self._reader
 
     @property
-    def log_path(self) -> Path:
-        return self._log.path
+    def last_words(self) -> str:
+        """Return the last lines of the part, for the person who must see why it does not start."""
+        return "\n".join(self._last_lines)
 
     def start(self) -> None:
         """Start the process. Raises OSError when the system has no room for it."""
@@ -137,7 +141,9 @@ class Child:
             lines.append(self._unfinished)
             self._unfinished = b""
         for line in lines:
-            self._console.say(self.part.name, line.decode(errors="replace"))
+            text = line.decode(errors="replace")
+            self._last_lines.append(text)
+            self._console.say(self.part.name, text)
 
     def _close_reader(self) -> None:
         if self._unfinished:

@@ -2,7 +2,7 @@
 
     lock        held by the process that runs this home        secrets/   the keys, made at the first start
     postgres/   redis/   the data of the servers               run/       their sockets
-    log/        what the parts printed                         state/     what beat remembers
+    log/        what the parts printed
 
 `run/` belongs to the servers' user, so nothing that we read back as another user may lie there.
 """
@@ -81,7 +81,7 @@ def prepare_home(home: Path, *, embedded: bool) -> None:
     Raises StartFault: HOME_UNUSABLE where that is not possible, DISK_FULL where too little room is left.
     """
     try:
-        for folder in (home, home / "log", home / "state"):
+        for folder in (home, home / "log"):
             folder.mkdir(mode=0o755 if folder == home else 0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home) as probe:
             probe.write(bytes(65_536))

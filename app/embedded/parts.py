@@ -109,10 +109,9 @@ def worker_part(config: Config) -> Part:
 
 
 def beat_part(config: Config) -> Part:
-    """Return Celery's clock; what it remembers lies in the home."""
-    schedule = config.home / "state" / "beat-schedule"
-    words = ("-m", "celery", "--quiet", "-A", "app.tasks", "beat", "--schedule", schedule)
-    return _python_part(config, "beat", (*words, "--loglevel", "WARNING"), drain_s=5)
+    """Return Celery's clock; what it remembers lies in PostgreSQL (kit/jobs/schedule.py)."""
+    words = ("-m", "celery", "--quiet", "-A", "app.tasks", "beat", "--loglevel", "WARNING")
+    return _python_part(config, "beat", words, drain_s=5)
 
 
 def _python_part(
@@ -135,8 +134,8 @@ def _python_part(
     return Part(
         name=name,
         command=(sys.executable, *words),
-        # Celery: TERM finishes the tasks under way, QUIT gives them back to the queue.
-        stop_steps=((signal.SIGTERM, drain_s), (signal.SIGQUIT, 5.0)),
+        # Celery: TERM finishes the tasks under way, QUIT gives them back to the queue within 10 s.
+        stop_steps=((signal.SIGTERM, drain_s), (signal.SIGQUIT, 15.0)),
         is_told_again=is_told_again,
         leftover_steps=leftover_steps,
         environment={**os.environ, **marks},

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 from app.embedded import listening, processes
 from app.embedded.exits import ExitCode, StartFault
-from app.embedded.homes import HomeLock, home_fault, prepare_home
+from app.embedded.homes import FULL, HomeLock, home_fault, prepare_home
 from app.embedded.parts import LEFTOVER_STEPS
 from app.embedded.signals import SignalInbox
 from app.embedded.supervisor import Supervisor
 from config import Config, ConfigError, home_of
+
+HOME_ERRORS = FULL | {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def main() -> int:
@@ -42,4 +45,9 @@ def _run(config: Config, inbox: SignalInbox) -> None:
         # Before the port is asked for: they may still hold it.
         processes.end_all(processes.marked(config.home), LEFTOVER_STEPS)
         with listening.listen(config.host, config.port) as listener:
-            Supervisor(config, listener=listener, inbox=inbox).run()
+            try:
+                Supervisor(config, listener=listener, inbox=inbox).run()
+            except OSError as error:
+                if error.errno in HOME_ERRORS:
+                    raise home_fault(config.home, error) from error
+                raise

@@ -17,7 +17,7 @@ from app.embedded import parts, postgres, redis_server
 from app.embedded.children import Child
 from app.embedded.exits import ExitCode, StartFault
 from app.embedded.listening import Probe
-from app.embedded.logs import Console, last_lines
+from app.embedded.logs import Console
 from app.embedded.signals import SignalInbox
 from app.embedded.welcome import welcome
 from config import Config
@@ -82,7 +82,7 @@ class Supervisor:
         if code != 0:
             raise StartFault(
                 ExitCode.MIGRATION_FAILED,
-                f"The database could not be migrated:\n{last_lines(child.log_path)}",
+                f"The database could not be migrated:\n{child.last_words}",
             )
 
     def _wait_for_server(
@@ -96,7 +96,7 @@ class Supervisor:
             if child.faults >= MOST_FAULTS_AT_START or time.monotonic() > deadline:
                 raise StartFault(
                     ExitCode.SERVER_FAILED,
-                    f"{child.part.name} did not start:\n{last_lines(child.log_path)}",
+                    f"{child.part.name} did not start:\n{child.last_words}",
                 )
 
     def _look_after(self) -> None:
@@ -137,7 +137,7 @@ class Supervisor:
         if not self._is_answering and child.faults >= MOST_FAULTS_AT_START:
             raise StartFault(
                 ExitCode.UNEXPECTED,
-                f"The web server does not start:\n{last_lines(child.log_path)}",
+                f"The web server does not start:\n{child.last_words}",
             )
 
     def _restart(self, child: Child) -> None:

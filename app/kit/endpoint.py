@@ -18,10 +18,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.kit import rate_limits, request_body
 from app.kit.actor import Actor, Authenticator
-from app.kit.errors import Forbidden, InvalidPayload, Unauthorized
+from app.kit.errors import Fault, Forbidden, InvalidPayload, Unauthorized
 from app.kit.logging import bind_context
 from app.kit.pagination import Page
-from app.kit.payload import QueryArguments, faults_of
+from app.kit.payload import LONGEST_POINTER, MOST_FAULTS, QueryArguments, faults_of, json_faults
 from app.kit.rate_limits import RateClass
 from app.kit.transactions import transaction
 
@@ -125,6 +125,8 @@ def endpoint(
             g.endpoint = spec
             if spec.public is None:
                 _authenticate(spec)
+            if spec.query is None:
+                _refuse_arguments()
             with transaction():
                 return limited(**arguments)
 
@@ -171,9 +173,13 @@ def query(model: type[Query]) -> Query:
 def validated(adapter: TypeAdapter[Body], raw: bytes) -> Body:
     """Return the parsed JSON text. Raises InvalidPayload with every broken rule."""
     try:
-        return adapter.validate_json(raw)
+        value = adapter.validate_json(raw)
     except ValidationError as error:
         raise InvalidPayload("the body breaks the rules", faults=faults_of(error)) from None
+    faults = json_faults(raw)
+    if faults:
+        raise InvalidPayload("the body breaks the rules", faults=faults[:MOST_FAULTS])
+    return value
 
 
 def ok(view: BaseModel) -> Response:
@@ -248,11 +254,26 @@ def _adapter(model: type[Body]) -> TypeAdapter[Body]:
     return adapter
 
 
+def _refuse_arguments() -> None:
+    faults = [
+        Fault(f"/{name}"[:LONGEST_POINTER], "extra_forbidden", "is not an argument of this route")
+        for name in request.args
+    ]
+    if faults:
+        raise InvalidPayload("the query breaks the rules", faults=faults[:MOST_FAULTS])
+
+
 def _query_values(model: type[QueryArguments]) -> dict[str, Any]:
-    repeated = _list_arguments(model)
-    return {
-        name: values if name in repeated else values[-1] for name, values in request.args.lists()
-    }
+    lists = _list_arguments(model)
+    given = dict(request.args.lists())
+    faults = [
+        Fault(f"/{name}"[:LONGEST_POINTER], "repeated_name", "is given more than once")
+        for name, values in given.items()
+        if len(values) > 1 and name not in lists
+    ]
+    if faults:
+        raise InvalidPayload("the query breaks the rules", faults=faults[:MOST_FAULTS])
+    return {name: values if name in lists else values[0] for name, values in given.items()}
 
 
 @functools.cache

@@ -230,6 +230,8 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
         rest = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
         if len(kinds) == 1:
             return _inlined({**rest, **kinds[0]}, definitions)
+        if len(kinds) < len(schema["anyOf"]):
+            return {**_inlined(rest, definitions), "anyOf": _inlined(kinds, definitions)}
     return {key: _inlined(value, definitions) for key, value in schema.items()}
 
 

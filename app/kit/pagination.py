@@ -58,7 +58,7 @@ class CursorSigner:
     def cursor_of(self, position: Sequence[str]) -> str:
         """Return the opaque text that stands for this position (the sort keys of the last row)."""
         body = json.dumps(list(position)).encode()
-        return base64.urlsafe_b64encode(self._signature(body) + body).decode().rstrip("=")
+        return _text_of(self._signature(body) + body)
 
     def position_of(self, cursor: str) -> list[str]:
         """Return the position. Raises InvalidPayload for a broken cursor or one of another list."""
@@ -67,13 +67,18 @@ class CursorSigner:
         except ValueError:
             raise _refused() from None
         signature, body = raw[:SIGNATURE_BYTES], raw[SIGNATURE_BYTES:]
-        if not hmac.compare_digest(signature, self._signature(body)):
+        # Base64 reads many texts as the same bytes; only ours is a cursor.
+        if not hmac.compare_digest(signature, self._signature(body)) or _text_of(raw) != cursor:
             raise _refused()
         position = json.loads(body)
         return [str(part) for part in position]
 
     def _signature(self, body: bytes) -> bytes:
         return hmac.digest(self._key, self._binding + body, "sha256")[:SIGNATURE_BYTES]
+
+
+def _text_of(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def _refused() -> InvalidPayload:

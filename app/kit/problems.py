@@ -16,6 +16,9 @@ from app.kit.logging import bound_request_id, logger
 PROBLEM = "application/problem+json"
 log = logger(__name__)
 
+# One code for one status, whether we refuse or a library does.
+_CODES = {kind.status: kind.code for kind in DevGuardError.__subclasses__()}
+
 
 def register_problem_handlers(app: Flask) -> None:
     """Answer every error of the application as a problem; no stack trace leaves the server."""
@@ -52,7 +55,7 @@ def _http_error(error: HTTPException) -> Response:
     response = _problem(
         status=status,
         title=error.name,
-        code=error.name.lower().replace(" ", "_"),
+        code=_CODES.get(status) or error.name.lower().replace(" ", "_"),
         detail=error.description or error.name,
     )
     for name, value in error.get_headers():
@@ -63,7 +66,7 @@ def _http_error(error: HTTPException) -> Response:
 
 def _database_down(error: Exception) -> Response:
     log.error("database_unavailable", error=type(error).__name__, path=request.path)
-    return problem(Unavailable("the database does not answer; nothing of this request was kept"))
+    return problem(Unavailable("the database does not answer; repeat the request"))
 
 
 def _fault(error: Exception) -> Response:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
 from flask import Response, current_app, g, request
+from limits.storage import MemoryStorage, RedisStorage
 
 from app.extensions import limiter
+from app.kit.logging import logger
+
+log = logger(__name__)
+
+# What Flask-Limiter calls its hint; it would send it with every answer, and instead of that of a 503.
+RETRY_HINT = "X-RateLimit-Retry-After"
+SCHEME = "patient"
+# While Redis does not answer, one request in this time asks it and waits; the others do not.
+ASK_AGAIN_AFTER_S = 5.0
 
 
 class RateClass(StrEnum):
@@ -37,6 +48,57 @@ def limited(
     return limiter.shared_limit(
         lambda: str(current_app.config["RATE_CLASSES"][rate]), scope=str(rate), key_func=_caller
     )(counted)
+
+
+def limits_url(redis_url: str) -> str:
+    """Return where limits are counted: in Redis, and in this process while Redis does not answer."""
+    return f"{SCHEME}+{redis_url}"
+
+
+def settle_retry_after(response: Response) -> None:
+    """Say when to try again on 429; any other answer keeps what it says itself."""
+    hint = response.headers.pop(RETRY_HINT, None)
+    if response.status_code == 429 and hint is not None:
+        response.headers["Retry-After"] = hint
+
+
+class PatientStorage(RedisStorage):
+    """Counts in Redis, and in memory while Redis does not answer.
+
+    Flask-Limiter's own way back to memory answers 500 to all but the first of the requests that find
+    Redis silent at the same time.
+    """
+
+    STORAGE_SCHEME = [f"{SCHEME}+{kind}" for kind in ("redis", "rediss", "unix")]
+
+    def __init__(self, uri: str, **options: Any) -> None:
+        super().__init__(uri.removeprefix(f"{SCHEME}+"), **options)
+        self._memory = MemoryStorage()
+        self._silent_until = 0.0
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Return whether the caller may go on."""
+        return bool(self._counted("acquire_entry", key, limit, expiry, amount))
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """Return when the window began and how many entries it has."""
+        window: tuple[float, int] = self._counted("get_moving_window", key, limit, expiry)
+        return window
+
+    def _counted(self, deed: str, *arguments: Any) -> Any:
+        now = time.monotonic()
+        if now < self._silent_until:
+            return getattr(self._memory, deed)(*arguments)
+        if self._silent_until:
+            self._silent_until = now + ASK_AGAIN_AFTER_S
+        try:
+            result = getattr(super(), deed)(*arguments)
+        except self.base_exceptions as error:
+            self._silent_until = time.monotonic() + ASK_AGAIN_AFTER_S
+            log.warning("limits_in_memory", error=str(error))
+            return getattr(self._memory, deed)(*arguments)
+        self._silent_until = 0.0
+        return result
 
 
 def _caller() -> str:

@@ -18,10 +18,14 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from app.extensions import db
+from app.kit.patience import bind_patience, statement_timeout
 
 _organization_id: ContextVar[UUID | None] = ContextVar("organization_id", default=None)
 
-_SET_SCOPE = "SELECT set_config('role', %s, true), set_config('app.organization_id', %s, true)"
+_SET_SCOPE = (
+    "SELECT set_config('role', %s, true), set_config('app.organization_id', %s, true), "
+    "set_config('statement_timeout', coalesce(%s, current_setting('statement_timeout')), true)"
+)
 
 
 class NoOrganization(RuntimeError):
@@ -106,6 +110,7 @@ def _role_session(role: str) -> Iterator[Session]:
 
 def bind_tenancy(engine: Engine) -> None:
     """Make every transaction of the application's session carry its role and organization."""
+    bind_patience(engine)
     event.listen(engine, "connect", _start_as_app)
     if not event.contains(db.session, "after_begin", _scope_transaction):
         event.listen(db.session, "after_begin", _scope_transaction)
@@ -124,7 +129,6 @@ def _scope_transaction(
 ) -> None:
     organization_id = _organization_id.get()
     role = session.info.get("role", "dg_app")
+    organization = "" if organization_id is None else str(organization_id)
     # Driver text, because every transaction begins with it: a compiled statement costs three times that.
-    connection.exec_driver_sql(
-        _SET_SCOPE, (role, "" if organization_id is None else str(organization_id))
-    )
+    connection.exec_driver_sql(_SET_SCOPE, (role, organization, statement_timeout()))

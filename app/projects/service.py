@@ -77,7 +77,7 @@ def update_project(
             project.archived_at = (project.archived_at or now) if value else None
         else:
             setattr(project, name, value)
-    was, becomes = changes(before, _audited(project))
+    was, becomes = changes(before=before, after=_audited(project))
     if becomes:
         project.version += 1
         project.updated_at = now

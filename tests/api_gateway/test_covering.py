@@ -1,6 +1,7 @@
 """Every moment of a window is covered once, by whole buckets, in every time zone."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from hypothesis import example, given
@@ -33,7 +34,7 @@ class TestCover:
 
         assert pieces[0].start == window.start
         assert pieces[-1].end == window.end
-        for earlier, later in zip(pieces, pieces[1:], strict=False):
+        for earlier, later in pairwise(pieces):
             assert earlier.end == later.start
         for piece in pieces:
             assert (piece.start - ORIGIN) % WIDTHS[piece.level] == timedelta(0)
@@ -69,10 +70,11 @@ class TestSlots:
 
         assert steps[0].start == window.start
         assert steps[-1].end == window.end
-        for earlier, later in zip(steps, steps[1:], strict=False):
+        for earlier, later in pairwise(steps):
             assert earlier.end == later.start
             local, before = (
-                moment.astimezone(zone) for moment in (later.start, later.start - WIDTHS[Level.QUARTER])
+                moment.astimezone(zone)
+                for moment in (later.start, later.start - WIDTHS[Level.QUARTER])
             )
             assert local.minute == 0
             if interval is Interval.DAY:

@@ -16,7 +16,7 @@ from app.api_gateway.pricing import PriceNote, PricingReason, Rate
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
 ORGANIZATION, PROJECT, CONFIGURATION = (UUID(int=n) for n in (1, 2, 3))
-MOMENTS = st.integers(0, 4 * 24 * 60).map(
+MOMENTS = st.integers(0, 8 * 24 * 60).map(
     lambda minutes: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes)
 )
 
@@ -118,7 +118,7 @@ class TestResolve:
         assert asked(book, moment(at)) == amount
 
     @given(st.lists(MOMENTS, max_size=20))
-    @settings(max_examples=50)
+    @settings(max_examples=100)
     def test_answers_alike_in_any_order_of_moments(self, moments):
         rows = [
             price(1),

@@ -48,7 +48,7 @@ def add_price(owner, **fields):
     rates = (("input_tokens", Rate(Decimal(7))),)
     row = PriceRow(organization_id=owner.organization_id, **{**named, "rates": rates, **fields})
     with organization_scope(owner.organization_id):
-        db.session.execute(insert(ApiPrice), [price_columns(row, NOW)])
+        db.session.execute(insert(ApiPrice), [price_columns(row, recorded_at=NOW)])
         db.session.commit()
 
 
@@ -110,7 +110,7 @@ class TestPriceBooks:
             "model": name, "created_at": NOW,
         }  # fmt: skip
         with system_session() as session:
-            session.execute(insert(ApiPrice), [price_columns(row, NOW)])
+            session.execute(insert(ApiPrice), [price_columns(row, recorded_at=NOW)])
             session.execute(insert(ApiModelAlias), [alias])
 
         found = asked(books[0], alice, "openai", name)
@@ -220,5 +220,5 @@ class TestWall:
         row = PriceRow(provider="openai", model="gpt-5", position=900, source="own")
         with app.app_context(), organization_scope(alice.organization_id):
             with pytest.raises(ProgrammingError, match="row-level security"):
-                db.session.execute(insert(ApiPrice), [price_columns(row, NOW)])
+                db.session.execute(insert(ApiPrice), [price_columns(row, recorded_at=NOW)])
             db.session.rollback()

@@ -13,6 +13,7 @@ from genai_prices.data_snapshot import get_snapshot
 from app.api_gateway import picos
 from app.api_gateway.catalogue import price_rows, provider_aliases, resolve_model
 from app.api_gateway.price_book import PriceBook, price_sources
+from app.api_gateway.price_choice import reachable_cards
 from app.api_gateway.pricing import PricingReason, PricingStatus, price_call
 from app.api_gateway.usage import ANCESTORS, KNOWN_UNITS
 
@@ -26,6 +27,11 @@ def catalogue_book():
         price_rows(), provider_names=provider_aliases(), resolve_model=resolve_model
     )
     return PriceBook(sources)
+
+
+@cache
+def all_cards():
+    return reachable_cards(price_rows())
 
 
 def moment(text):
@@ -50,6 +56,7 @@ class TestPrices:
         if found.compiled is None:
             assert found.is_free or found.reason is PricingReason.no_rates
             return False
+        assert found.compiled.card in all_cards()
         usage = random_usage(found.compiled.card, rng)
         status, cost, _, reason = price_call(found, usage)
         reported = {KNOWN_UNITS[u].library_name: n for u, n in usage.items() if u != "requests"}

@@ -163,7 +163,7 @@ class TestAuditLog:
 
 class TestChanges:
     def test_keeps_what_differs(self):
-        assert changes({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == (
+        assert changes(before={"a": 1, "b": 2}, after={"a": 1, "b": 3, "c": 4}) == (
             {"b": 2, "c": None},
             {"b": 3, "c": 4},
         )

@@ -309,10 +309,10 @@ class TestAuthenticateByKey:
         assert ingest_key.get(PROJECTS).status_code == 401
 
     def test_counts_the_expiry_of_a_cached_key(self, app, ingest_key, as_system):
-        soon = "UPDATE api_keys SET expires_at = now() + interval '300 ms' WHERE id = :id"
+        soon = "UPDATE api_keys SET expires_at = now() + interval '1 s' WHERE id = :id"
         as_system(soon, id=ingest_key.key_id)
         assert ingest_key.get(PROJECTS).status_code == 403
-        time.sleep(0.35)
+        time.sleep(1.05)
 
         assert ingest_key.get(PROJECTS).status_code == 401
 

@@ -23,8 +23,25 @@ class TestKeyCache:
         cache, known = KeyCache(lifetime_s=2.0), identity()
         cache.keep(b"key", known, clock_s=100.0)
 
+        assert cache.find(b"key", clock_s=101.4) is known
+        assert cache.find(b"key", clock_s=102.0) is None
+
+    def test_sends_one_caller_ahead_before_the_end_and_serves_the_others(self):
+        cache, known = KeyCache(lifetime_s=2.0), identity()
+        cache.keep(b"key", known, clock_s=100.0)
+
+        assert cache.find(b"key", clock_s=101.6) is None
+        assert cache.find(b"key", clock_s=101.6) is known
         assert cache.find(b"key", clock_s=101.9) is known
         assert cache.find(b"key", clock_s=102.0) is None
+
+    def test_drops_what_the_one_ahead_found_dead(self):
+        cache = KeyCache()
+        cache.keep(b"key", identity(), clock_s=0)
+
+        cache.drop(b"key")
+
+        assert cache.find(b"key", clock_s=0) is None
 
     def test_knows_nothing_of_another_key(self):
         cache = KeyCache()

@@ -19,7 +19,7 @@ def clone(folder: Path) -> Path:
     """A clean clone, as far as setup.sh looks before it starts the product."""
     clone = folder / "clone"
     clone.mkdir()
-    for name in ("setup.sh", "requirements.txt", "requirements-dev.txt"):
+    for name in ("setup.sh", "constraints.txt", "requirements.txt", "requirements-dev.txt"):
         shutil.copy(ROOT / name, clone)
     return clone
 

@@ -28,7 +28,7 @@ def send_nap(home: Path, note: Path) -> None:
 class TestStart:
     def test_says_what_it_does_within_a_second_and_then_what_to_try(self, product: Product) -> None:
         product.start()
-        wait_for(lambda: "Starting PostgreSQL 18 ..." in product.output(), 2)
+        wait_for(lambda: "Starting PostgreSQL 18 ..." in product.output(), 5)
         product.wait_until_ready()
         wait_for(lambda: "log a call" in product.output(), 5)
 

@@ -11,14 +11,28 @@ from flask import Flask
 from sqlalchemy import Connection, text
 from werkzeug.test import TestResponse
 
-from app.kit.endpoint import Endpoint
+from app.kit.endpoint import REGISTRY, Endpoint
 from app.kit.ids import new_id
 from tests.factories import walls
-from tests.factories.isolation_cases import Case, Ids
+from tests.factories.isolation_cases import CASES, Case, Ids
 from tests.factories.people import Caller
 from tests.factories.tenants import SENTINEL, Tenant
 
 LACKS_A_SCOPE = 403
+
+
+def walk(app: Flask, name: str, a: Tenant, b: Tenant) -> None:
+    """Call one route as everybody of A and as nobody, with B's ids in each place."""
+    spec, case = REGISTRY.endpoints[name], CASES[name]
+    stranger = nobody_like(b)
+    for who, caller in {**a.callers(), "anonymous": None}.items():
+        for places in places_of(case):
+            known = call(app, spec, case, caller, own=a.ids, foreign=b.ids, places=places)
+            unknown = call(app, spec, case, caller, own=a.ids, foreign=stranger, places=places)
+            judge(spec, case, who, known, foreign=True)
+            assert seen(known, b.ids) == seen(unknown, stranger), f"{who} can tell in {places}"
+        if not places_of(case):
+            judge(spec, case, who, call(app, spec, case, caller, own=a.ids), foreign=False)
 
 
 def places_of(case: Case) -> list[frozenset[str]]:
@@ -126,6 +140,24 @@ def foreign_rows(database: Connection, table: str, tenant: Tenant) -> int:
     count = database.scalar(text(others), {"id": tenant.owner.organization_id})
     database.execute(text("RESET ROLE"))
     return int(count or 0)
+
+
+def listing(case: Case) -> Case:
+    """Return the case without the filters that a whole list needs none of."""
+    kept = {name: kind for name, kind in case.query.items() if name in case.lists_by}
+    return Case(path=case.path, query=kept, extra=case.extra)
+
+
+def readable_relations(database: Connection) -> list[str]:
+    """Return the tenant tables and guard views of `public`."""
+    rows = database.execute(
+        text(
+            "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+            " AND a.attname = 'organization_id' WHERE c.relkind IN ('r', 'p', 'v')"
+            " AND c.relnamespace = 'public'::regnamespace ORDER BY c.relname"
+        )
+    )
+    return [name for (name,) in rows]
 
 
 def _checksum(database: Connection, table: str, mine: str, tenant: Tenant) -> tuple[int, str]:

@@ -19,6 +19,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from psycopg.rows import namedtuple_row
 from sqlalchemy import NullPool, create_engine, make_url, text
@@ -28,7 +29,7 @@ from app.embedded.redis_server import RedisServer, start_redis
 from app.kit.ids import new_id
 from app.kit.tenancy import organization_scope
 from config import Config, celery_url
-from tests.kit import jobs_probe
+from tests.kit import jobs_probe, probe_routes
 
 ROOT = Path(__file__).parents[2]
 
@@ -161,6 +162,7 @@ def jobs_database_url(database_url: str) -> Iterator[str]:
 def jobs_app(app: Flask, config: Config, jobs_database_url: str) -> Iterator[Flask]:
     """An application on a database of its own, where no other test asks for work."""
     jobs_app = create_app(replace(config, database_url=jobs_database_url))
+    jobs_app.register_blueprint(probe_routes.blueprint)
     with jobs_app.app_context():
         upgrade(directory=str(ROOT / "app" / "migrations"))
     with _superuser(jobs_database_url) as connection:
@@ -176,6 +178,12 @@ def jobs_app(app: Flask, config: Config, jobs_database_url: str) -> Iterator[Fla
 def records(jobs_app: Flask, jobs_database_url: str) -> Iterator[Records]:
     with _superuser(jobs_database_url) as connection:
         yield Records(connection)
+
+
+@pytest.fixture
+def probe(jobs_app: Flask) -> FlaskClient:
+    """A caller without a credential of the routes in probe_routes.py."""
+    return jobs_app.test_client()
 
 
 @pytest.fixture

@@ -185,6 +185,25 @@ class TestStopRedis:
         wait_until(lambda: records.state(message_id) == "done", what="sent after the return")
         assert records.effects("patient") == 1
 
+    def test_does_not_end_a_worker_in_the_middle_of_a_task(
+        self, enqueued, records, broker, start_celery
+    ):
+        worker = start_celery(*worker_words("survivor", concurrency=1)).ready()
+        running = enqueued(jobs_probe.take_note_slowly, note="midway", seconds="1")
+        wait_until(lambda: records.starts("midway") == 1, what="the task began")
+
+        broker.server.process.kill()
+        waiting = enqueued(jobs_probe.take_note, note="meanwhile")
+        broker.stop()
+        broker.start()
+
+        for message_id in (running, waiting):
+            wait_until(lambda: records.state(message_id) == "done", what="both done")  # noqa: B023
+        assert (records.effects("midway"), records.starts("midway")) == (1, 1)
+        assert records.effects("meanwhile") == 1
+        assert worker.process.poll() is None
+        assert worker.stop() == 0
+
     def test_sends_again_what_redis_forgot(self, enqueued, records, broker, start_celery):
         # A worker of another queue relays the message, and nobody takes it.
         sender = start_celery(*worker_words("sender"), "-Q", "elsewhere").ready()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -68,11 +68,7 @@ def find_api_request(
     if project_id is not None:
         statement = statement.where(ApiRequest.project_id == project_id)
     if started_at is not None:
-        one_microsecond = timedelta(microseconds=1)
-        statement = statement.where(
-            ApiRequest.started_at >= started_at,
-            ApiRequest.started_at < started_at + one_microsecond,
-        )
+        statement = statement.where(ApiRequest.started_at == started_at)
     return db.session.scalar(statement.order_by(ApiRequest.started_at.desc()).limit(1))
 
 

@@ -90,12 +90,14 @@ def cell_histograms(
         also_by=", h.bin",
     )
     dimensions = "".join(f", g.{_known(dimension)}" for dimension in by)
+    # By place, not by name: calls grouped by outcome have it twice.
+    named = "".join(f", g.{dimension} AS by_{place}" for place, dimension in enumerate(by))
     merged = (
-        f"SELECT c.slot{dimensions}, c.bin, sum(c.n) AS n FROM ({cells.sql}) AS c "
+        f"SELECT c.slot{named}, c.bin, sum(c.n) AS n FROM ({cells.sql}) AS c "
         f"JOIN api_rollup_groups AS g ON g.id = c.group_id {_where(filters)} "
         f"GROUP BY c.slot{dimensions}, c.bin"
     )
-    names = "".join(f", {dimension}" for dimension in by)
+    names = "".join(f", by_{place}" for place in range(len(by)))
     sql = (
         f"SELECT slot{names}, array_agg(bin), array_agg(CAST(n AS bigint)) "
         f"FROM ({merged}) AS merged GROUP BY slot{names}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 from flask import Response, current_app, request
 
@@ -28,6 +29,7 @@ from app.api_gateway.schemas.requests import (
     ItemResultView,
     LogArguments,
     ShowRequestArguments,
+    is_request_id,
 )
 from app.api_gateway.service.ingest import LoggedBatch, log_api_requests
 from app.api_gateway.service.prices import price_book_of_project
@@ -42,6 +44,7 @@ from app.projects.access import project_of_request
 NDJSON = "application/x-ndjson"
 TEN_MEGABYTES = 10 * 1024 * 1024
 DEFAULT_WINDOW = timedelta(days=7)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 EXAMPLE = {
     "id": "01JD5Q8Z-1",
     "started_at": "2026-11-20T10:00:00.000000Z",
@@ -89,7 +92,7 @@ def log_requests() -> Response:
         retention=_retention(),
     )
     if read.is_single:
-        return _single_answer(batch)
+        return _single_answer(batch, project_id=project.id)
     return _batch_answer(batch, read=read, shows_all=arguments.results == "all")
 
 
@@ -146,6 +149,8 @@ def show_request(request_id: str) -> Response:
     """
     arguments = query(ShowRequestArguments)
     project_id = project_of_request(arguments.project_id).id if arguments.project_id else None
+    if not is_request_id(request_id):
+        raise NotFound("no such call")
     now = datetime.now(UTC)
     row = queries.find_api_request(
         project_id=project_id,
@@ -158,7 +163,7 @@ def show_request(request_id: str) -> Response:
     return ok(request_detail(row, parts=cost_parts(row)))
 
 
-def _single_answer(batch: LoggedBatch) -> Response:
+def _single_answer(batch: LoggedBatch, *, project_id: UUID) -> Response:
     if batch.invalid:
         raise InvalidPayload("the call breaks the rules", faults=batch.invalid[0].faults)
     if batch.conflicts:
@@ -170,7 +175,7 @@ def _single_answer(batch: LoggedBatch) -> Response:
     call = batch.created[0]
     location = (
         f"/api/v1/api-gateway/requests/{quote(call.id, safe='')}"
-        f"?started_at={quote(call.started_at_text(), safe='')}"
+        f"?project_id={project_id}&started_at={quote(call.started_at_text(), safe='')}"
     )
     return answered(created_view(call), status=201, location=location, exclude_none=True)
 
@@ -220,9 +225,9 @@ def _problem(index: int, id_: str | None, status: Any, faults: list[Fault]) -> I
 
 
 def _window(start: datetime | None, end: datetime | None) -> TimeWindow:
-    now = datetime.now(UTC)
-    end = end or now + timedelta(minutes=10)
-    start = start or end - DEFAULT_WINDOW
+    end = end or datetime.now(UTC) + timedelta(minutes=10)
+    if start is None:
+        start = end - min(DEFAULT_WINDOW, end - EARLIEST)
     if end <= start:
         raise InvalidPayload(
             "the range is empty", faults=[Fault("/to", "empty_range", "`to` must be after `from`")]

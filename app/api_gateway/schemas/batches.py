@@ -24,6 +24,8 @@ from app.kit.payload import faults_of
 Item = Mapping[str, Any]
 STARTS_AS_BATCH = re.compile(rb'\s*\{\s*"requests"\s*:\s*\[')
 BATCH_POINTER = "/requests/{index}"
+# Where pydantic goes on after the key of a mapping, its own words follow: which validator, or `[key]`.
+BELOW_A_KEY = re.compile(r"(?P<place>.*/(?P<field>usage|tags|pricing_context)/[^/]+)/[^/]+")
 
 
 @dataclass(slots=True)
@@ -94,7 +96,7 @@ def _read_one(raw: bytes) -> ReadCalls:
     try:
         item = ONE_ITEM.validate_json(raw)
     except ValidationError as error:
-        raise InvalidPayload("the call breaks the rules", faults=faults_of(error)) from None
+        raise InvalidPayload("the call breaks the rules", faults=_faults(error)) from None
     return ReadCalls(is_single=True, items=[(0, item)])
 
 
@@ -124,9 +126,23 @@ def _judged(values: Sequence[Any]) -> ReadCalls:
             else:
                 read.items.append((index, _valid(ONE_ITEM, value)))
         except ValidationError as error:
-            read.faults[index] = faults_of(error, prefix=pointer)
+            read.faults[index] = _faults(error, prefix=pointer)
             read.ids[index] = _id_of(value)
     return read
+
+
+def _faults(error: ValidationError, *, prefix: str = "") -> list[Fault]:
+    """Return the broken rules, each at its place in the JSON that was sent."""
+    faults: dict[tuple[str, str], Fault] = {}
+    for fault in faults_of(error, prefix=prefix):
+        below = BELOW_A_KEY.fullmatch(fault.pointer)
+        if below is None:
+            faults[fault.pointer, fault.code] = fault
+        elif below["field"] != "usage" or fault.code != "int_type":
+            # A count is tried as an integer, then as a decimal; that it is no integer is no fault.
+            place = below["place"]
+            faults.setdefault((place, ""), Fault(place, fault.code, fault.detail))
+    return list(faults.values())
 
 
 def _valid(adapter: TypeAdapter[ApiRequestItem], value: Any) -> ApiRequestItem:

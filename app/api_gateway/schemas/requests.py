@@ -6,11 +6,20 @@ and the ingest path reads each field once.
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NotRequired
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, with_config
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    with_config,
+)
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from app.api_gateway.pricing import PricingStatus
@@ -24,11 +33,23 @@ ONE_DAY_MS = 86_400_000
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 # Names of things are one line: control characters are refused, NUL among them.
-ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
+ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:~-]{1,128}")
 
-RequestId = Annotated[
-    str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:~-]+$")
-]
+
+def is_request_id(text: str) -> bool:
+    """Return whether a call may have this id."""
+    return REQUEST_ID.fullmatch(text) is not None
+
+
+def _number(value: object) -> object:
+    # Strict mode takes a decimal from a text too; a count in quotes is a text all the same.
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise PydanticCustomError("invalid_count", "must be a number")
+    return Decimal(str(value))
+
+
+RequestId = Annotated[str, StringConstraints(pattern=f"^{REQUEST_ID.pattern}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=ONE_LINE)]
 Line = Annotated[str, StringConstraints(max_length=500, pattern=ONE_LINE)]
 # Checked as text here and read by the ingest path: a datetime object is made only once.
@@ -38,8 +59,13 @@ MomentText = Annotated[
     Field(json_schema_extra={"format": "date-time"}),
 ]
 Milliseconds = Annotated[float, Field(ge=0, le=ONE_DAY_MS)]
+StatusCode = Annotated[int, Field(ge=100, le=599)]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
-Fraction = Annotated[Decimal, Field(ge=0, le=MAX_COUNT, max_digits=27, decimal_places=12)]
+Fraction = Annotated[
+    Decimal,
+    Field(ge=0, le=MAX_COUNT, max_digits=27, decimal_places=12),
+    BeforeValidator(_number, json_schema_input_type=Annotated[float, Field(ge=0, le=MAX_COUNT)]),
+]
 UnitName = Annotated[str, StringConstraints(pattern=f"^{UNIT_NAME.pattern}$")]
 Money = Annotated[Decimal, Field(ge=0, lt=100_000_000, max_digits=20, decimal_places=12)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
@@ -81,7 +107,7 @@ class ApiRequestItem(TypedDict):
     response_model: NotRequired[Label | None]
     response_id: NotRequired[Label | None]
     endpoint: NotRequired[Line | None]
-    status_code: NotRequired[Annotated[int, Field(ge=100, le=599)] | None]
+    status_code: NotRequired[StatusCode | None]
     outcome: NotRequired[Outcome]
     error_type: NotRequired[Label | None]
     stream: NotRequired[bool | None]
@@ -175,7 +201,7 @@ class ApiRequestArguments(PageArguments):
     provider: list[Label] | None = None
     model: list[Label] | None = None
     operation: list[Label] | None = None
-    status_code: list[int] | None = None
+    status_code: list[StatusCode] | None = None
     outcome: list[Outcome] | None = None
     environment: list[Label] | None = None
     source: list[Label] | None = None
@@ -183,10 +209,10 @@ class ApiRequestArguments(PageArguments):
     user_id: list[Label] | None = None
     customer_id: list[Label] | None = None
     pricing_status: list[PricingStatus] | None = None
-    cost_gte: Annotated[Decimal | None, Field(alias="cost[gte]", ge=0)] = None
-    cost_lte: Annotated[Decimal | None, Field(alias="cost[lte]", ge=0)] = None
-    duration_ms_gte: Annotated[float | None, Field(alias="duration_ms[gte]", ge=0)] = None
-    duration_ms_lte: Annotated[float | None, Field(alias="duration_ms[lte]", ge=0)] = None
+    cost_gte: Annotated[Money | None, Field(alias="cost[gte]")] = None
+    cost_lte: Annotated[Money | None, Field(alias="cost[lte]")] = None
+    duration_ms_gte: Annotated[Milliseconds | None, Field(alias="duration_ms[gte]")] = None
+    duration_ms_lte: Annotated[Milliseconds | None, Field(alias="duration_ms[lte]")] = None
     sort: Literal["-started_at", "started_at"] = "-started_at"
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 from uuid import UUID
 
@@ -33,6 +33,7 @@ from app.kit.time_window import TimeWindow, zone_named
 
 PREVIOUS = -1
 SHARE_PLACES = Decimal("0.000001")
+RATIOS = Context(prec=100)
 FAILURES = frozenset({"error", "timeout"})
 QUANTILES = {
     "p50": Decimal("0.5"),
@@ -260,7 +261,10 @@ def _coverage(totals: Tally, foreign: Sequence[CellSums]) -> CoverageView:
 
 
 def _ratio(part: Decimal, whole: Decimal) -> Decimal | None:
-    return (part / whole).quantize(SHARE_PLACES) if whole else None
+    if not whole:
+        return None
+    # The change against a tiny cost has more digits than the 28 of the default context.
+    return (part / whole).quantize(SHARE_PLACES, context=RATIOS)
 
 
 def _named(question: Question, keys: Keys) -> dict[str, str]:

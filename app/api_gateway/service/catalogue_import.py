@@ -137,7 +137,7 @@ def _bring_prices(
             execution_options={"synchronize_session": False},
         )
     if fresh:
-        session.execute(insert(ApiPrice), [price_columns(row, now) for row in fresh])
+        session.execute(insert(ApiPrice), [price_columns(row, recorded_at=now) for row in fresh])
     return len(fresh), len(gone), len(wanted) - len(fresh)
 
 
@@ -146,7 +146,7 @@ def _content(row: PriceRow) -> PriceRow:
     return replace(row, source=row.card_source)
 
 
-def price_columns(row: PriceRow, now: datetime) -> dict[str, Any]:
+def price_columns(row: PriceRow, *, recorded_at: datetime) -> dict[str, Any]:
     """Return the columns of a new row of api_prices."""
     return {
         "id": new_id(),
@@ -166,5 +166,5 @@ def price_columns(row: PriceRow, now: datetime) -> dict[str, Any]:
         "is_free": row.is_free,
         "currency": row.currency,
         "source": row.source,
-        "recorded_at": now,
+        "recorded_at": recorded_at,
     }

@@ -169,7 +169,8 @@ def _write(
         statement, values = INSERT_ONE, call.values(group_ids[call.cell])
     else:
         connection = _staging_connection(db.session())
-        text = "".join([call.line(group_ids[call.cell]) for call in fresh.values()])
+        # In order of the key: two deliveries of the same calls, shuffled, would else deadlock.
+        text = "".join([call.line(group_ids[call.cell]) for _, call in sorted(fresh.items())])
         with connection.cursor().copy(COPY_STAGED) as copy:
             copy.write(text)
         statement, values = INSERT_STAGED, []

@@ -74,7 +74,7 @@ def create_provider(*, organization_id: UUID, wanted: NewProvider, now: datetime
     rows = _price_rows(organization_id, wanted)
     _add_models(provider, rows, now)
     if rows:
-        db.session.execute(insert(ApiPrice), [price_columns(row, now) for row in rows])
+        db.session.execute(insert(ApiPrice), [price_columns(row, recorded_at=now) for row in rows])
     store_rate_cards(
         session=db.session(),
         cards=reachable_cards(rows),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.exceptions import CPendingDeprecationWarning
 
 from app.extensions import celery, db
 from app.kit.jobs.relay import Relay
 from app.kit.jobs.schedule import Every
+from app.kit.jobs.transport import survive_lost_connections
 
 TIME_LIMIT_S = 600
 VISIBILITY_TIMEOUT_S = 3600
@@ -89,6 +92,10 @@ def prepare(*, create_app: Callable[[], Any], schedule: Mapping[str, Every]) -> 
     celery.conf.update(
         broker_url=config.celery_broker_url, worker_concurrency=config.worker_concurrency
     )
+    logging.captureWarnings(capture=True)
+    # Of a default that Celery wants to change: we set it above, and it warns all the same.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+    survive_lost_connections()
     celery.steps["worker"].add(RelayStep)
     signals.setup_logging.connect(_keep_our_logging)
     signals.worker_process_init.connect(_forget_parents_connections)

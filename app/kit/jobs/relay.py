@@ -186,6 +186,8 @@ class Relay:
     def _database(self) -> Connection:
         if self._connection is None or self._connection.closed:
             self._connection = system_connection(self.database_url, name="devguard-relay")
+            # What a crash of the machine forgets here is sent again, which does no harm.
+            self._connection.execute("SET synchronous_commit = off")
             self._connection.execute(f"LISTEN {CHANNEL}")
         return self._connection
 

@@ -75,6 +75,8 @@ class Run:
 
 
 _LOCK = text("SELECT pg_try_advisory_xact_lock(:lock_key)")
+# Not flushed by itself: the commit of the effect comes later in the log and flushes this one too, and
+# a count that a crash of the machine forgets does no harm.
 _BEGIN = text("""
 INSERT INTO task_runs AS run
     (id, organization_id, task, dedup_key, message_id, lock_key, state, deliveries)
@@ -84,7 +86,8 @@ ON CONFLICT (organization_id, task, dedup_key) DO UPDATE SET
     deliveries = run.deliveries + 1,
     started_at = CASE WHEN run.state IN ('done', 'dead') THEN run.started_at ELSE now() END,
     state = CASE WHEN run.state IN ('done', 'dead') THEN run.state ELSE 'running' END
-RETURNING run.id, run.state, run.deliveries, run.failures
+RETURNING run.id, run.state, run.deliveries, run.failures,
+    set_config('synchronous_commit', 'off', true) AS commit_mode
 """)
 _FINISH = text("""
 WITH sent AS (DELETE FROM outbox WHERE id = :message_id)

@@ -11,6 +11,7 @@ config = Config.from_environment()
 celery = Celery("stub", broker=config.celery_broker_url)
 celery.conf.task_default_queue = "default"
 celery.conf.broker_connection_retry_on_startup = True
+celery.conf.beat_scheduler = "celery.beat:Scheduler"
 
 
 @celery.task(name="stub.nap")

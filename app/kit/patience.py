@@ -1,0 +1,92 @@
+"""How long a request waits for the database: one that hangs must not hang its callers with it.
+
+PostgreSQL itself ends a statement of a request after 5 s. When not even that happens (the server or its
+host has stopped, the network is gone) the connection is given up after 7 s of silence, and a new one is
+tried for 5 s (`connect_timeout`). Tasks and commands may take their time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import psycopg
+from sqlalchemy import Engine, event
+
+STATEMENT_S = 5.0
+SILENCE_S = 7.0
+
+_longest_silence_s: ContextVar[float | None] = ContextVar("longest_silence_s", default=None)
+
+
+class DatabaseSilent(psycopg.OperationalError):
+    """The server did not answer in time; the connection is closed, what it was doing is unknown."""
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection that is closed when the server is silent for longer than the request may wait."""
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Return what the server answers. Raises DatabaseSilent."""
+        longest_s = _longest_silence_s.get()
+        if longest_s is None:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(_bounded(gen, longest_s), interval, timeout)
+        except DatabaseSilent:
+            # Else the rollback that follows would wait for the same silence.
+            self.close()
+            raise
+
+
+def begin_hurry() -> None:
+    """Bound how long the current request waits for the database."""
+    _longest_silence_s.set(SILENCE_S)
+
+
+def end_hurry() -> None:
+    """Wait for as long as it takes again."""
+    _longest_silence_s.set(None)
+
+
+@contextmanager
+def silent_at_most(seconds: float) -> Iterator[None]:
+    """Bound each wait for the database inside the block."""
+    token = _longest_silence_s.set(seconds)
+    try:
+        yield
+    finally:
+        _longest_silence_s.reset(token)
+
+
+def statement_timeout() -> str | None:
+    """Return after how long PostgreSQL is to end a statement, None when it may take its time."""
+    return None if _longest_silence_s.get() is None else f"{STATEMENT_S:g}s"
+
+
+def bind_patience(engine: Engine) -> None:
+    """Make every connection of the engine a bounded one."""
+    event.listen(engine, "do_connect", _connect)
+
+
+def _connect(_dialect: Any, _record: Any, arguments: Any, settings: Any) -> BoundedConnection:
+    return BoundedConnection.connect(*arguments, **settings)
+
+
+def _bounded(gen: Generator[Any, Any, Any], longest_s: float) -> Generator[Any, Any, Any]:
+    """Drive psycopg's generator, which is resumed at least each 0.1 s, until the server is silent too long."""
+    give_up_at = time.monotonic() + longest_s
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            if ready:
+                give_up_at = time.monotonic() + longest_s
+            elif time.monotonic() > give_up_at:
+                raise DatabaseSilent(f"the database said nothing for {longest_s:g} s")
+            wanted = gen.send(ready)
+    except StopIteration as end:
+        return end.value
