@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,10 +18,22 @@ WEAK_SECRETS = frozenset({"change-me", "changeme", "secret", "dev", "devguard", 
 MINIMUM_SECRET_BYTES = 32
 # A UNIX socket path may have 107 bytes; PostgreSQL appends "/.s.PGSQL.5432".
 LONGEST_SOCKET_DIRECTORY = 80
+ENCRYPTION_KEY_BYTES = 32
+MINIMUM_PASSPHRASE_CHARACTERS = 16
+
+Network = IPv4Network | IPv6Network
 
 
 class ConfigError(Exception):
     """A setting that the product refuses to start with; the message names it and the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMaterial:
+    """What a key-encryption key is: 32 bytes, or the passphrase that they are derived from."""
+
+    key: bytes = field(default=b"", repr=False)
+    passphrase: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +50,11 @@ class Config:
     celery_result_backend: str
     secret_key: str = field(repr=False)
     jwt_secret_key: str = field(repr=False)
+    # None: nothing can be encrypted. The old one only opens what it wrapped, until `flask keys rotate-kek`.
+    encryption_key: KeyMaterial | None = None
+    encryption_old_key: KeyMaterial | None = None
+    outbound_allow: tuple[Network, ...] = ()
+    outbound_ports: tuple[tuple[int, int], ...] = ((80, 80), (443, 443))
     pool_size: int = 10
     pool_max_overflow: int = 20
     pool_recycle_s: int = 3600
@@ -77,6 +98,10 @@ class Config:
             celery_result_backend=env.get("CELERY_RESULT_BACKEND") or broker_url,
             secret_key=_secret(env, "SECRET_KEY", home=home, embedded=embedded),
             jwt_secret_key=_secret(env, "JWT_SECRET_KEY", home=home, embedded=embedded),
+            encryption_key=_encryption_key(env, home=home, embedded=embedded),
+            encryption_old_key=_key_material(env, "DEVGUARD_ENCRYPTION_OLD_"),
+            outbound_allow=_networks(env, "DEVGUARD_OUTBOUND_ALLOW"),
+            outbound_ports=_ports(env, "DEVGUARD_OUTBOUND_PORTS", default="80,443"),
             pool_size=_integer(env, "DEVGUARD_POOL_SIZE", default=10, least=1, most=1000),
             pool_max_overflow=_integer(
                 env, "DEVGUARD_POOL_MAX_OVERFLOW", default=20, least=0, most=1000
@@ -216,6 +241,80 @@ def _kept_secret(home: Path, name: str) -> str:
         return path.read_text().strip()
     except OSError as error:
         raise ConfigError(f"DEVGUARD_HOME: cannot keep {name} in {path}: {error}") from error
+
+
+def _encryption_key(env: Mapping[str, str], *, home: Path, embedded: bool) -> KeyMaterial | None:
+    given = _key_material(env, "DEVGUARD_ENCRYPTION_")
+    if given is None and embedded:
+        return KeyMaterial(key=bytes.fromhex(_kept_secret(home, "DEVGUARD_ENCRYPTION_KEY")))
+    return given
+
+
+def _key_material(env: Mapping[str, str], prefix: str) -> KeyMaterial | None:
+    """Return the key that one of `<prefix>KEY`, `<prefix>KEY_FILE`, `<prefix>PASSPHRASE` gives, if any."""
+    forms = {form: env.get(prefix + form) for form in ("KEY", "KEY_FILE", "PASSPHRASE")}
+    given = [prefix + form for form, value in forms.items() if value]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)}: set one of them only")
+    if forms["PASSPHRASE"]:
+        return KeyMaterial(passphrase=_passphrase(forms["PASSPHRASE"], given[0]))
+    if forms["KEY_FILE"]:
+        return KeyMaterial(key=_key_bytes(_file_content(forms["KEY_FILE"], given[0]), given[0]))
+    return KeyMaterial(key=_key_bytes(forms["KEY"].encode(), given[0])) if forms["KEY"] else None
+
+
+def _passphrase(value: str, name: str) -> str:
+    if len(value) < MINIMUM_PASSPHRASE_CHARACTERS or len(set(value)) < 8:
+        raise ConfigError(
+            f"{name}: must have at least {MINIMUM_PASSPHRASE_CHARACTERS} characters, 8 different ones"
+        )
+    return value
+
+
+def _file_content(path: str, name: str) -> bytes:
+    try:
+        return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{name}: cannot read {path}: {error.strerror}") from None
+
+
+def _key_bytes(content: bytes, name: str) -> bytes:
+    """Return the 32 bytes that stand there as base64, as hexadecimal digits or as they are."""
+    written = content.strip()
+    try:
+        # Only what no keyboard makes: 32 letters and digits have far less than 256 bits.
+        if len(content) == ENCRYPTION_KEY_BYTES and not content.isascii():
+            key = content
+        elif re.fullmatch(rb"[0-9a-fA-F]{64}", written):
+            key = bytes.fromhex(written.decode())
+        else:
+            key = base64.b64decode(written.replace(b"-", b"+").replace(b"_", b"/"), validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != ENCRYPTION_KEY_BYTES:
+        raise ConfigError(f"{name}: must be 32 bytes as base64 (openssl rand -base64 32)")
+    if len(set(key)) < 8:
+        raise ConfigError(f"{name}: is too easy to guess; use `openssl rand -base64 32`")
+    return key
+
+
+def _networks(env: Mapping[str, str], name: str) -> tuple[Network, ...]:
+    parts = [part.strip() for part in (env.get(name) or "").split(",") if part.strip()]
+    try:
+        return tuple(ip_network(part) for part in parts)
+    except ValueError as error:
+        raise ConfigError(f"{name}: must be networks such as 10.0.0.0/8: {error}") from None
+
+
+def _ports(env: Mapping[str, str], name: str, *, default: str) -> tuple[tuple[int, int], ...]:
+    ranges = []
+    for part in (env.get(name) or default).split(","):
+        found = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part.strip())
+        least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not 1 <= least <= most <= 65535:
+            raise ConfigError(f"{name}: must be ports or ranges such as 80,443,8000-8999")
+        ranges.append((least, most))
+    return tuple(ranges)
 
 
 def _integer(env: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:

@@ -57,20 +57,27 @@ check_folder() {
         fail $DISK_FULL "the disk of $PWD has $(($(free_kb) / 1000)) MB left; the packages need $((LEAST_FREE_KB / 1000)) MB."
 }
 
-make_venv() {
-    # What a broken-off installation left is not repaired but made anew.
-    if [ -e $VENV/.installing ] || ! $VENV/bin/python -c '' >/dev/null 2>&1; then
-        local python
-        python=$(find_python)
-        "$python" -c 'import venv, ensurepip' >/dev/null 2>&1 </dev/null ||
-            fail $NO_VENV "$python has no venv module. Install it (Debian, Ubuntu: apt install python3-venv), \
+take_turn() { # python: one installation at a time; the pip of a killed one holds the lock (this file) until it ends
+    exec 9<setup.sh
+    "$1" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null </dev/null || {
+        echo "Waiting for the installation that is under way in this folder ..."
+        "$1" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' </dev/null
+    }
+}
+
+works() {
+    "$1" -c '' >/dev/null 2>&1 </dev/null
+}
+
+make_venv() { # python
+    "$1" -c 'import venv, ensurepip' >/dev/null 2>&1 </dev/null ||
+        fail $NO_VENV "$1 has no venv module. Install it (Debian, Ubuntu: apt install python3-venv), \
 or set PYTHON to another Python."
-        rm -rf $VENV
-        mkdir $VENV
-        touch $VENV/.installing
-        echo "Making $VENV with $("$python" --version 2>&1) ..."
-        "$python" -m venv $VENV </dev/null || fail_install "could not make $PWD/$VENV."
-    fi
+    rm -rf $VENV
+    mkdir $VENV
+    touch $VENV/.installing
+    echo "Making $VENV with $("$1" --version 2>&1) ..."
+    "$1" -m venv $VENV </dev/null || fail_install "could not make $PWD/$VENV."
 }
 
 fail_install() { # message
@@ -100,14 +107,28 @@ fingerprint() { # files
     { cat "$@" && pwd; } | cksum
 }
 
+is_installed() { # stamp, files
+    local stamp=$1
+    shift
+    [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint "$@")" ] && [ -x $VENV/bin/python ]
+}
+
 install() { # run|dev
-    local files=(constraints.txt requirements.txt) stamp=$VENV/.installed-$1
+    local files=(constraints.txt requirements.txt) stamp=$VENV/.installed-$1 python=$VENV/bin/python
     [ "$1" = run ] || files+=(requirements-dev.txt)
-    if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint "${files[@]}")" ] && [ -x $VENV/bin/python ]; then
+    ! is_installed "$stamp" "${files[@]}" || return 0
+    check_folder
+    works $python || python=$(find_python)
+    take_turn "$python"
+    if is_installed "$stamp" "${files[@]}"; then
+        exec 9<&-
         return
     fi
-    check_folder
-    make_venv
+    # What a broken-off installation left is not repaired but made anew.
+    if [ -e $VENV/.installing ] || ! works $VENV/bin/python; then
+        [ "$python" != $VENV/bin/python ] || python=$(find_python)
+        make_venv "$python"
+    fi
     echo "Installing the packages (a minute or two) ..."
     touch $VENV/.installing
     pip_install -r "${files[${#files[@]} - 1]}" || fail_install "pip could not install the packages (messages above)."
@@ -116,6 +137,7 @@ install() { # run|dev
     fingerprint "${files[@]}" >"$stamp"
     fingerprint constraints.txt requirements.txt >$VENV/.installed-run
     rm -f $VENV/.installing
+    exec 9<&-
 }
 
 main() {

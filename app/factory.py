@@ -60,7 +60,8 @@ def _flask_settings(config: Config) -> dict[str, Any]:
             "pool_size": config.pool_size,
             "max_overflow": config.pool_max_overflow,
             "pool_recycle": config.pool_recycle_s,
-            "pool_pre_ping": True,
+            # kit/patience.py asks a connection whether it lives when it idled for a second.
+            "pool_pre_ping": False,
             "pool_timeout": 10,
             "connect_args": {"application_name": "devguard", **GIVE_UP},
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from psycopg import OperationalError as DriverOperationalError
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from app.api_gateway.call_files import FileForm, FileFormat, ImportFault, assignments
-from app.api_gateway.service.imports import ImportOrder, import_calls
+from app.api_gateway.service.imports import ImportOrder, ImportProgress, Report, import_calls
 from app.audit.context import acting_as, operator
 from app.cli.import_output import ProgressLine, summary_as_json, summary_in_words
 from app.kit.errors import DevGuardError, NotFound
@@ -39,6 +40,8 @@ ENDINGS = {
     ".jsonl": FileFormat.ndjson,
 }
 NAMED_PROJECTS = 10
+# Where all times must be read first, the person would wonder for some seconds.
+LARGE_FILE_BYTES = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +115,20 @@ def import_file(file: Path, project: str | None, organization: str | None, **opt
         form = _form(file, options)
         target = _target(organization, project)
         order = _order(file, form, target, options)
+        if order.moves_to_now and file.stat().st_size > LARGE_FILE_BYTES:
+            click.echo(f"Looking for the last call of {file.name} ...", err=True)
         began = time.perf_counter()
-        with ProgressLine(is_dry_run=order.is_dry_run) as line:
+        with ProgressLine(is_dry_run=order.is_dry_run) as line, _between_batches(line.show) as show:
             summary = import_calls(
                 order=order,
                 home=config.home,
                 retention=timedelta(days=config.retention_days),
                 now=_now,
-                report=line.show,
+                report=show,
             )
     elapsed_s = time.perf_counter() - began
-    show = summary_as_json if options["as_json"] else summary_in_words
-    click.echo(show(order, target.organization_name, summary, elapsed_s))
+    in_form = summary_as_json if options["as_json"] else summary_in_words
+    click.echo(in_form(order, target.organization_name, summary, elapsed_s))
     if summary.tally.refused == summary.tally.rows:
         sys.exit(1)
 
@@ -221,6 +226,30 @@ def _projects(organization_id: UUID, wanted: str | None) -> Sequence[Any]:
     except NotFound:
         return []
     return [found]
+
+
+@contextmanager
+def _between_batches(report: Report) -> Iterator[Report]:
+    """Let Ctrl-C end the import behind the batch that it interrupts; a second one ends it at once."""
+    asked: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, _frame: object) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    def report_unless_asked(progress: ImportProgress) -> None:
+        # What comes before the first report, the reading of all times, may be interrupted anywhere.
+        if not asked:
+            signal.signal(signal.SIGINT, ask)
+        report(progress)
+        if asked:
+            raise KeyboardInterrupt
+
+    try:
+        yield report_unless_asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

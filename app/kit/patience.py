@@ -15,9 +15,11 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Engine, event
+from sqlalchemy.exc import DisconnectionError
 
 STATEMENT_S = 5.0
 SILENCE_S = 7.0
+TRUSTED_IDLE_S = 1.0
 
 _longest_silence_s: ContextVar[float | None] = ContextVar("longest_silence_s", default=None)
 
@@ -70,6 +72,29 @@ def statement_timeout() -> str | None:
 def bind_patience(engine: Engine) -> None:
     """Make every connection of the engine a bounded one."""
     event.listen(engine, "do_connect", _connect)
+
+
+def bind_ping(engine: Engine) -> None:
+    """Ask a connection that idled for a second or longer whether it still lives, before it is used.
+
+    The pool's own `pool_pre_ping` asks at every check-out, a round trip of every request, for what a
+    busy connection's last answer has just told. A dead one is replaced unseen by the caller.
+    """
+
+    def note_return(_connection: Any, record: Any) -> None:
+        record.info["returned_at"] = time.monotonic()
+
+    def ping_idle(connection: Any, record: Any, _fairy: Any) -> None:
+        idle_s = time.monotonic() - record.info.get("returned_at", 0.0)
+        if idle_s < TRUSTED_IDLE_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise DisconnectionError("the idle connection is dead") from error
+
+    event.listen(engine, "checkin", note_return)
+    event.listen(engine, "checkout", ping_idle)
 
 
 def _connect(_dialect: Any, _record: Any, arguments: Any, settings: Any) -> BoundedConnection:

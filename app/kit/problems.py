@@ -65,7 +65,14 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _database_down(error: Exception) -> Response:
-    log.error("database_unavailable", error=type(error).__name__, path=request.path)
+    cause = getattr(error, "orig", None) or error
+    # Only the first line: those behind it may quote the values of the statement.
+    reason = str(cause).partition("\n")[0]
+    log.error("database_unavailable", error=type(cause).__name__, reason=reason, path=request.path)
+    if isinstance(cause, psycopg.errors.QueryCanceled):
+        return problem(
+            Unavailable("the database takes too long; ask for less or repeat the request")
+        )
     return problem(Unavailable("the database does not answer; repeat the request"))
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from app.extensions import db
-from app.kit.patience import bind_patience, statement_timeout
+from app.kit.patience import bind_patience, bind_ping, statement_timeout
 
 _organization_id: ContextVar[UUID | None] = ContextVar("organization_id", default=None)
 
@@ -111,6 +111,7 @@ def _role_session(role: str) -> Iterator[Session]:
 def bind_tenancy(engine: Engine) -> None:
     """Make every transaction of the application's session carry its role and organization."""
     bind_patience(engine)
+    bind_ping(engine)
     event.listen(engine, "connect", _start_as_app)
     if not event.contains(db.session, "after_begin", _scope_transaction):
         event.listen(db.session, "after_begin", _scope_transaction)

@@ -5,7 +5,7 @@ from functools import cache
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.api_gateway.catalogue import ModelMatch, price_rows, provider_aliases, resolve_model
@@ -117,6 +117,11 @@ class TestResolve:
 
         assert asked(book, moment(at)) == amount
 
+    def test_never_opens_a_daily_window_that_ends_when_it_begins(self):
+        book = book_of([price(1), price(2, 1, daily_from=time(9), daily_to=time(9))])
+
+        assert [asked(book, moment(f"2026-11-20T{at}")) for at in ("08:59", "09:00")] == ["1", "1"]
+
     @given(st.lists(MOMENTS, max_size=20))
     @settings(max_examples=100)
     def test_answers_alike_in_any_order_of_moments(self, moments):
@@ -153,6 +158,14 @@ class TestResolve:
             in book.resolve("openai", "gpt-4o", None, moment("2024-06-01T00:00")).notes
         )
         assert book.resolve("openai", "gpt-4o", None, NOW).notes == ()
+
+    def test_has_no_note_from_the_first_day_that_the_catalogue_knows(self):
+        book = book_of([price(1), price(2, model="two", effective_from=date(2026, 3, 1))])
+
+        before = book.resolve("acme", "one", None, moment("2026-02-28T23:59:59"))
+        after = book.resolve("acme", "one", None, moment("2026-03-01T00:00:00"))
+
+        assert (before.notes, after.notes) == ((PriceNote.undated,), ())
 
     def test_lays_the_first_matching_context_over_the_price_unit_by_unit(self):
         base = PriceRow(
@@ -285,6 +298,8 @@ class TestResolve:
 
 class TestFitsPattern:
     @given(st.text("ab*", max_size=6), st.text("ab", max_size=8))
+    @example("ab*ba", "aba")
+    @example("a*b*b", "ab")
     @settings(max_examples=500)
     def test_is_what_the_regular_expression_says(self, pattern, name):
         expression = ".*".join(map(re.escape, pattern.split("*")))
@@ -337,6 +352,33 @@ class TestResolveForATenant:
         assert asked(book, model="gpt-6") == "6"
         assert asked(book, model="claude") == "5"
         assert asked(book, model=None) == "5"
+
+    @pytest.mark.parametrize("pattern", ["our-*", "gpt-*"])
+    def test_fits_a_pattern_to_the_raw_name_and_to_the_model_it_means(self, pattern):
+        aliases = {("openai", "our-model"): ModelMatch("openai", "gpt-5", True)}
+        rows = [own_price(77, provider="openai", model=pattern)]
+        book = catalogue_book().with_tenant(rows, aliases=aliases)
+
+        assert asked(book, provider="openai", model="our-model") == "77"
+        assert asked(book, provider="openai", model="o3") != "77"
+
+    def test_prefers_the_very_name_to_the_model_it_means(self):
+        dated = "gpt-5-2025-08-07"
+        rows = [own_price(77, provider="openai", model="gpt-5")]
+        rows += [own_price(78, provider="openai", model=dated)]
+        book = catalogue_book().with_tenant(rows)
+
+        assert asked(book, provider="openai", model=dated) == "78"
+        assert asked(book, provider="openai", model="gpt-5") == "77"
+
+    def test_names_an_own_model_as_the_tenant_spelled_it(self):
+        rows = [own_price(2, provider="ocr", model="Scan"), own_price(3, provider="ocr", model="*")]
+        book = book_of([]).with_tenant(rows, own_providers=["ocr"])
+
+        found = book.resolve("ocr", "SCAN", "scan-build-7", NOW)
+
+        assert (found.model, found.notes) == ("Scan", ())
+        assert asked(book, provider="ocr", model="SCAN", response="scan-build-7") == "2"
 
     def test_prefers_a_wider_scope_to_the_catalogue_only(self):
         rows = [own_price(2), own_price(3, model="*", project_id=PROJECT)]

@@ -55,7 +55,7 @@ def add_price(owner, **fields):
 def asked(books, owner, provider="ocr", model="any", project_id=None):
     """Return the resolution of a call of the owner's organization."""
     with organization_scope(owner.organization_id):
-        book = books.book_of(owner.organization_id).scoped(project_id)
+        book = books.current(owner.organization_id).book.scoped(project_id)
         return book.resolve(provider, model, None, NOW)
 
 

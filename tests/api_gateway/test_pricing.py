@@ -269,6 +269,13 @@ class TestCost:
         assert PER_REQUEST.cost({"requests": 3}) == Decimal("0.015")
         assert PER_REQUEST.cost({"requests": 0}) == 0
 
+    def test_moves_requests_by_their_own_count_too(self):
+        compiled = compile_card(card(requests=Rate(Decimal(2), 1, (Tier(0, Decimal(1)),))))
+
+        assert compiled.cost({}) == 1
+        assert compiled.breakdown({})[0].rate == 1
+        assert compiled.cost({"requests": 5}) == 5
+
     def test_bills_a_minimum_but_only_when_there_is_something(self):
         compiled = compile_card(card(audio_seconds=Rate(Decimal("0.111"), 3600, minimum=10)))
 

@@ -121,6 +121,11 @@ class TestDecimalText:
 
 
 class TestRate:
+    def test_takes_the_smallest_and_the_largest_price(self):
+        assert Rate(Decimal("1e-24")).price > 0
+        assert Rate(Decimal("1e9"), 10**12).per == 10**12
+        assert len(Rate(Decimal(1), 1, tuple(Tier(n, Decimal(1)) for n in range(20))).tiers) == 20
+
     @pytest.mark.parametrize(
         "arguments",
         [

@@ -113,6 +113,8 @@ class TestUsageViolations:
 
         (violation,) = usage_violations(usage)
 
+        parts = "cache_read_input_tokens + cache_write_input_tokens"
+        assert str(violation) == f"110 ({parts}) of 100 input tokens"
         assert violation.count == 110
         assert violation.total == 100
         assert violation.units == ("cache_read_input_tokens", "cache_write_input_tokens")

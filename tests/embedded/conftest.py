@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +30,7 @@ class Product:
         self.port = port
         self.process: subprocess.Popen[bytes] | None = None
         self._log = home.with_name(f"{home.name}.out")
+        self._said_before = 0
 
     def environment(self) -> dict[str, str]:
         given = {"DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"}
@@ -38,6 +38,7 @@ class Product:
         return {**kept, "DEVGUARD_HOME": str(self.home), "DEVGUARD_PORT": str(self.port)}
 
     def start(self) -> Product:
+        self._said_before = len(self.output())
         with self._log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "run.py"],
@@ -73,7 +74,7 @@ class Product:
         return self
 
     def wait_for_part(self, name: str, *, other_than: int = 0) -> psutil.Process:
-        wait_for(lambda: self.part(name) not in (None, other_than), 20, self.output)
+        wait_for(lambda: self.part(name) not in (None, other_than), 60, self.output)
         return psutil.Process(self.part(name))
 
     def part(self, name: str) -> int | None:
@@ -101,9 +102,16 @@ class Product:
     def kill_everything(self) -> None:
         assert self.process is not None
         supervisor = psutil.Process(self.process.pid)
-        for process in [supervisor, *supervisor.children(recursive=True)]:
+        family: set[psutil.Process] = set()
+        # Held first, so that nobody is born between the count and the kill.
+        while family != (found := {supervisor, *supervisor.children(recursive=True)}):
+            family = found
+            for process in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.suspend()
+        for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
+                process.kill()
         self.process.wait(10)
 
     def output(self) -> str:
@@ -113,16 +121,17 @@ class Product:
         assert self.process is not None
         assert self.process.poll() is None, self.output()
         try:
-            return bool(self.get("/health/ready"))
+            self.get("/health/ready")
         except OSError:
             return False
+        return "Ready after" in self.output()[self._said_before :]
 
 
 def wait_for(condition, timeout_s, explain=lambda: "") -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s\n{explain()}"
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ class TestStop:
         product.wait_for_part("worker")
         note, answers = folder / "note", []
         send_nap(product.home, note)
-        wait_for(note.exists, 20, product.output)
+        wait_for(note.exists, 60, product.output)
         request = threading.Thread(target=lambda: answers.append(product.get("/slow")))
         request.start()
         time.sleep(0.3)
@@ -130,10 +130,10 @@ class TestLookAfter:
     def test_parts_end_with_a_supervisor_that_was_killed(self, product: Product) -> None:
         product.start().wait_until_ready()
         answering: set[bytes] = set()
-        wait_for(lambda: answering.add(product.get("/")) or len(answering) == 2, 20)
+        wait_for(lambda: answering.add(product.get("/")) or len(answering) == 2, 60)
         parts = [product.wait_for_part(name) for name in ("web", "worker", "redis", "postgres")]
 
         product.process.kill()
         product.process.wait()
 
-        wait_for(lambda: not any(part.is_running() for part in parts), 30)
+        wait_for(lambda: not any(part.is_running() for part in parts), 60)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 from tests.faults.product import API, Answer, Product, wait_for
 
@@ -21,9 +22,17 @@ from tests.faults.product import API, Answer, Product, wait_for
 INPUT_PRICE = Decimal("2.50")
 OUTPUT_PRICE = Decimal("10.00")
 MILLION = Decimal(1_000_000)
-GIVE_UP_AFTER_S = 90.0
+GIVE_UP_AFTER_S = 120.0
+# A worker that was killed in the middle of a compaction is noticed after 20 s.
+COMPACTED_WITHIN_S = 90.0
 BATCH_SIZE = 200
 REQUESTS = f"{API}/api-gateway/requests"
+ASK_FOR_COMPACTION = """
+WITH asked AS (
+    INSERT INTO outbox (id, topic, queue, payload, headers)
+    VALUES (%s, 'api_gateway.compact_rollups', 'maintenance', '{}', '{}'))
+SELECT pg_notify('devguard_outbox', '')
+"""
 LEVEL_TABLES = """
 SELECT relname FROM pg_class
 WHERE relkind = 'r' AND relname LIKE 'api\\_rollup\\_%' AND relname NOT IN ('api_rollup_deltas', 'api_rollup_groups')
@@ -50,6 +59,20 @@ class Tenant:
         wanted = {"name": "shop", "kind": "ingest", "project_id": project["id"]}
         key = _made(product.ask("POST", f"{API}/api-keys", wanted, token=token))
         return cls(product, email, password, token, project["id"], key["key"])
+
+    def raw_head(
+        self, framing: str, *, media_type: str = "application/json", key: str = ""
+    ) -> bytes:
+        """Return the head of a log request, for a body that no decent client sends."""
+        lines = (
+            f"POST {REQUESTS} HTTP/1.1",
+            "Host: localhost",
+            "Connection: close",
+            f"Authorization: Bearer {key or self.ingest_key}",
+            f"Content-Type: {media_type}",
+            framing,
+        )
+        return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
     def login(self) -> Answer:
         typed = {"email": self.email, "password": self.password}
@@ -91,6 +114,20 @@ class Tenant:
                 ).fetchone()
                 for (table,) in database.execute(LEVEL_TABLES)
             }
+
+    def compact(self) -> None:
+        """Ask for a compaction as the product itself does, in the outbox, and wait until all is taken in."""
+        self.ask_for_compaction()
+        wait_for(
+            lambda: self.waiting_deltas() == 0,
+            COMPACTED_WITHIN_S,
+            what="the deltas are compacted",
+            why=self.product.output,
+        )
+
+    def ask_for_compaction(self) -> None:
+        with self.product.database() as database:
+            database.execute(ASK_FOR_COMPACTION, [uuid4()])
 
     def waiting_deltas(self) -> int:
         """Return how many deltas the compaction has not yet taken in."""

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from celery import Celery as CeleryApp
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
@@ -26,7 +27,9 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 
 from app import create_app
 from app.embedded.redis_server import RedisServer, start_redis
+from app.extensions import celery
 from app.kit.ids import new_id
+from app.kit.jobs import TransactionalTask
 from app.kit.tenancy import organization_scope
 from config import Config, celery_url
 from tests.kit import jobs_probe, probe_routes
@@ -142,6 +145,22 @@ def wait_until(holds: Callable[[], object], *, what: str, seconds: float = 20) -
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.03)
+
+
+PROBES = {
+    task.name: task for task in vars(jobs_probe).values() if isinstance(task, TransactionalTask)
+}
+for name in PROBES:
+    del celery.tasks[name]
+
+
+@pytest.fixture(autouse=True)
+def _probe_tasks() -> Iterator[None]:
+    """Known to the tests of this folder alone: others ask which tasks the product has."""
+    celery.tasks.update(PROBES)
+    yield
+    for name in PROBES:
+        del celery.tasks[name]
 
 
 @pytest.fixture(scope="session")
@@ -277,9 +296,7 @@ def _superuser(url: str) -> psycopg.Connection[Any]:
 @pytest.fixture
 def send_raw(broker: Broker) -> Iterator[Callable[..., None]]:
     """Deliver a message past the outbox, as a duplicate or a stranger would."""
-    import celery
-
-    sender = celery.Celery(broker=celery_url(broker.url), set_as_current=False)
+    sender = CeleryApp(broker=celery_url(broker.url), set_as_current=False)
 
     def send(task: Any, *, message_id: UUID, organization_id: UUID | None, **ids: Any) -> None:
         sender.send_task(

@@ -83,7 +83,7 @@ class TestEnqueue:
 
     def test_refuses_a_moment_without_zone(self, in_organization):
         with pytest.raises(ValueError, match="aware"):
-            enqueue(jobs_probe.take_note, note="x", not_before=datetime(2026, 11, 20))  # noqa: DTZ001
+            enqueue(jobs_probe.take_note, note="x", not_before=datetime(2026, 11, 20))
 
     def test_refuses_a_tenant_task_where_no_organization_is_set(self, jobs_app):
         with jobs_app.app_context(), pytest.raises(NoOrganization):

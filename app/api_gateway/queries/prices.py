@@ -34,6 +34,11 @@ class PriceVersions:
     catalogue: int
     organization: int
 
+    @property
+    def changes(self) -> int:
+        """Return how often prices have changed for the organization: both only ever grow."""
+        return self.catalogue + self.organization
+
 
 def price_versions(*, organization_id: UUID) -> PriceVersions:
     """Return both counters as of this transaction."""

@@ -31,8 +31,7 @@ from app.api_gateway.schemas.requests import (
     ShowRequestArguments,
     is_request_id,
 )
-from app.api_gateway.service.ingest import LoggedBatch, log_api_requests
-from app.api_gateway.service.prices import price_book_of_project
+from app.api_gateway.service.ingest import LoggedBatch, log_at_current_prices
 from app.api_gateway.service.requests import cost_parts
 from app.kit.endpoint import JSON, answered, endpoint, listed, ok, query, raw_body, secret_key
 from app.kit.errors import Conflict, Fault, InvalidPayload, NotFound
@@ -83,11 +82,10 @@ def log_requests() -> Response:
     project = project_of_request(arguments.project_id)
     raw = raw_body()
     read = batches.read_ndjson(raw) if request.mimetype == NDJSON else batches.read_json(raw)
-    batch = log_api_requests(
+    batch = log_at_current_prices(
         organization_id=project.organization_id,
         project_id=project.id,
         items=read.items,
-        book=price_book_of_project(project.id),
         now=datetime.now(UTC),
         retention=_retention(),
     )

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from app.api_gateway.covering import Interval
 from app.api_gateway.schemas.requests import Currency, Label, Outcome
@@ -32,6 +32,8 @@ class AnalyticsArguments(QueryArguments):
 
     The range is half-open and widened to whole quarters of an hour; the last 30 days by default.
     """
+
+    model_config = ConfigDict(populate_by_name=False)
 
     project_id: UUID | None = None
     from_: Annotated[Moment | None, Field(alias="from")] = None

@@ -25,7 +25,7 @@ Item = Mapping[str, Any]
 STARTS_AS_BATCH = re.compile(rb'\s*\{\s*"requests"\s*:\s*\[')
 BATCH_POINTER = "/requests/{index}"
 # Where pydantic goes on after the key of a mapping, its own words follow: which validator, or `[key]`.
-BELOW_A_KEY = re.compile(r"(?P<place>.*/(?P<field>usage|tags|pricing_context)/[^/]+)/[^/]+")
+BELOW_A_KEY = re.compile(r"(?P<place>.*/(?P<field>usage|tags|pricing_context)/[^/]*)/[^/]+")
 
 
 @dataclass(slots=True)
@@ -61,11 +61,12 @@ def read_ndjson(raw: bytes) -> ReadCalls:
         detail = f"an NDJSON body has 1 to {MAXIMUM_BATCH} lines, this one has {len(lines)}"
         raise InvalidPayload(detail, faults=[Fault("", "line_count", detail)])
     try:
-        items = ITEMS.validate_json(b"[" + b",".join(lines) + b"]")
+        items = ITEMS.validate_json(b"[" + b",\n".join(lines) + b"]")
     except ValidationError:
         return _judged([_line_value(line) for line in lines])
-    if len(items) != len(lines):
-        # A line that holds two objects; each line is judged alone.
+    # A string has no line break, a key does not begin with a brace, a call holds no array: so each
+    # line begins an item, and as many items as lines are one in each.
+    if len(items) != len(lines) or not all(line.lstrip().startswith(b"{") for line in lines):
         return _judged([_line_value(line) for line in lines])
     return ReadCalls(is_single=False, items=list(enumerate(items)))
 

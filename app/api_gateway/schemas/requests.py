@@ -11,15 +11,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, NotRequired
 from uuid import UUID
 
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    TypeAdapter,
-    with_config,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from app.api_gateway.pricing import PricingStatus
@@ -42,13 +34,6 @@ def is_request_id(text: str) -> bool:
     return REQUEST_ID.fullmatch(text) is not None
 
 
-def _number(value: object) -> object:
-    # Strict mode takes a decimal from a text too; a count in quotes is a text all the same.
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise PydanticCustomError("invalid_count", "must be a number")
-    return Decimal(str(value))
-
-
 RequestId = Annotated[str, StringConstraints(pattern=f"^{REQUEST_ID.pattern}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=ONE_LINE)]
 Line = Annotated[str, StringConstraints(max_length=500, pattern=ONE_LINE)]
@@ -61,11 +46,8 @@ MomentText = Annotated[
 Milliseconds = Annotated[float, Field(ge=0, le=ONE_DAY_MS)]
 StatusCode = Annotated[int, Field(ge=100, le=599)]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
-Fraction = Annotated[
-    Decimal,
-    Field(ge=0, le=MAX_COUNT, max_digits=27, decimal_places=12),
-    BeforeValidator(_number, json_schema_input_type=Annotated[float, Field(ge=0, le=MAX_COUNT)]),
-]
+# May come in quotes: a number of JSON goes through a float.
+Fraction = Annotated[Decimal, Field(ge=0, le=MAX_COUNT, max_digits=27, decimal_places=12)]
 UnitName = Annotated[str, StringConstraints(pattern=f"^{UNIT_NAME.pattern}$")]
 Money = Annotated[Decimal, Field(ge=0, lt=100_000_000, max_digits=20, decimal_places=12)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
@@ -194,6 +176,8 @@ class BatchResultView(View):
 
 class ApiRequestArguments(PageArguments):
     """The filters of the list of calls; repeated arguments mean or."""
+
+    model_config = ConfigDict(populate_by_name=False)
 
     project_id: UUID | None = None
     from_: Annotated[Moment | None, Field(alias="from")] = None

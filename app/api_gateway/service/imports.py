@@ -125,7 +125,8 @@ def _import(run: _Run, stream: BinaryIO) -> ImportSummary:
     calls = open_calls(stream, run.order.form, shift=course.shift)
     calls.go_to(course.done.place)
     run.journal.begin(course)
-    resumed_at = None if course.done.place is None else course.done.place.line + 1
+    is_resumed = course.done.place is not None or course.claimed is not None
+    resumed_at = calls.place.line + 1 if is_resumed else None
     run.report(ImportProgress(calls.place.offset, run.size, 0, resumed_at))
     note, rows_before = course.done, course.done.tally.rows
     try:

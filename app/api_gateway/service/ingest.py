@@ -27,6 +27,7 @@ from app.api_gateway.price_book import PriceBook
 from app.api_gateway.pricing import PricingStatus
 from app.api_gateway.service import rollup_sql
 from app.api_gateway.service.cells import CellDirectory
+from app.api_gateway.service.prices import current_prices, prices_in_hand
 from app.extensions import db
 from app.kit.errors import Fault
 
@@ -38,19 +39,28 @@ CREATE_STAGED = (
     f"CREATE TEMPORARY TABLE IF NOT EXISTS {STAGED} ON COMMIT DELETE ROWS AS "
     f"SELECT {_COLUMN_LIST} FROM api_requests WITH NO DATA"
 )
+EMPTY_STAGED = f"TRUNCATE {STAGED}"
 COPY_STAGED = f"COPY {STAGED} ({_COLUMN_LIST}) FROM STDIN WITH (FORMAT text, NULL '')"
+
+
+# How often the catalogue's and the organization's prices have changed.
+_PRICE_CHANGES = (
+    "SELECT coalesce(sum(version), 0) FROM api_price_versions "
+    "WHERE organization_id IS NULL OR organization_id = $1::uuid"
+)
 
 
 def _insert_from(rows: str, *, cells: str) -> str:
     """Return the one statement that writes rows and what they add to the rollup.
 
     The delta comes from the rows really inserted. Answered is how many those were, and which, only
-    when some were not.
+    when some were not; and how often prices have changed: nothing is written when that is not $4.
     """
     return f"""
 WITH inserted AS (
     INSERT INTO api_requests (organization_id, project_id, {_COLUMN_LIST})
     SELECT $1::uuid, $2::uuid, {_COLUMN_LIST} FROM {rows}
+    WHERE $4::bigint IS NULL OR $4::bigint = ({_PRICE_CHANGES})
     ON CONFLICT DO NOTHING
     RETURNING *
 ), deltas AS (
@@ -58,13 +68,15 @@ WITH inserted AS (
     {cells}
 )
 SELECT count(*), CASE WHEN count(*) < $3::bigint THEN array_agg(started_at) END,
-       CASE WHEN count(*) < $3::bigint THEN array_agg(id) END
+       CASE WHEN count(*) < $3::bigint THEN array_agg(id) END,
+       ({_PRICE_CHANGES})
 FROM inserted
 """
 
 
-# Parameters 1 to 3: organization, project, how many rows are expected to go in.
-FIRST_COLUMN = 4
+# Parameters 1 to 4: organization, project, how many rows are expected to go in, the price changes
+# that the rows were priced at (NULL: whatever they are).
+FIRST_COLUMN = 5
 
 
 def _one_row() -> str:
@@ -78,10 +90,16 @@ def _one_row() -> str:
 INSERT_STAGED = _insert_from(STAGED, cells=rollup_sql.cells_of_rows("inserted"))
 # A single call is not worth a staging table: its row travels in the parameters.
 INSERT_ONE = _insert_from(_one_row(), cells=rollup_sql.cell_of_one_row("inserted"))
+# One look-up by primary key for each call: as one set the planner reads whole partitions.
 STORED_HASHES = """
-SELECT started_at, id, payload_hash FROM api_requests
-WHERE project_id = %(project_id)s::uuid
-  AND (started_at, id) IN (SELECT unnest(%(moments)s::timestamptz[]), unnest(%(ids)s::text[]))
+SELECT wanted.started_at, wanted.id, stored.payload_hash
+FROM unnest(%(moments)s::timestamptz[], %(ids)s::text[]) AS wanted (started_at, id)
+CROSS JOIN LATERAL (
+    SELECT payload_hash FROM api_requests
+    WHERE project_id = %(project_id)s::uuid
+      AND api_requests.started_at = wanted.started_at AND api_requests.id = wanted.id
+    LIMIT 1
+) AS stored
 """
 
 Key = tuple[int, str]
@@ -104,11 +122,42 @@ class LoggedBatch:
     duplicates: list[LoggedCall] = field(default_factory=list)
     conflicts: list[LoggedCall] = field(default_factory=list)
     invalid: list[RefusedItem] = field(default_factory=list)
+    # Prices changed since the book was loaded: nothing was written, price again.
+    is_outdated: bool = False
 
     def pricing(self) -> dict[PricingStatus, int]:
         """Return how many of the created calls have which pricing status."""
         counts = Counter(call.priced[0] for call in self.created)
         return {status: counts.get(status, 0) for status in PricingStatus}
+
+
+def log_at_current_prices(
+    *,
+    organization_id: UUID,
+    project_id: UUID,
+    items: Sequence[tuple[int, Mapping[str, Any]]],
+    now: datetime,
+    retention: timedelta,
+) -> LoggedBatch:
+    """Store the valid items at the prices in force; as log_api_requests otherwise.
+
+    The prices in memory are taken, and the statement that writes refuses when they are no longer the
+    ones in force: asking beforehand would cost each single call a round trip.
+    """
+    prices = prices_in_hand(project_id)
+    while True:
+        batch = log_api_requests(
+            organization_id=organization_id,
+            project_id=project_id,
+            items=items,
+            book=prices.book,
+            now=now,
+            retention=retention,
+            price_changes=prices.versions.changes,
+        )
+        if not batch.is_outdated:
+            return batch
+        prices = current_prices(project_id)
 
 
 def log_api_requests(
@@ -119,18 +168,26 @@ def log_api_requests(
     book: PriceBook,
     now: datetime,
     retention: timedelta,
+    price_changes: int | None = None,
 ) -> LoggedBatch:
     """Store the valid items with their cost and rollup, each once; return what became of every item.
 
     `items` are (index, item) pairs whose types are already valid. The same (project, started_at, id)
-    counts once: within the batch the first one wins. Nothing is committed here.
+    counts once: within the batch the first one wins. Nothing is committed here. With `price_changes`
+    nothing is written, and `is_outdated` says so, unless prices have changed exactly so often.
     """
     batch = LoggedBatch()
     times = AcceptedTimes.around(now, retention=retention, ahead=AHEAD)
     calls = _read(items, reader=CallReader(book=book, times=times), batch=batch)
     fresh = _without_repeats(calls, batch)
     if fresh:
-        _write(fresh, organization_id=organization_id, project_id=project_id, batch=batch)
+        _write(
+            fresh,
+            organization_id=organization_id,
+            project_id=project_id,
+            price_changes=price_changes,
+            batch=batch,
+        )
     return batch
 
 
@@ -157,12 +214,17 @@ def _without_repeats(calls: Sequence[LoggedCall], batch: LoggedBatch) -> dict[Ke
 
 
 def _write(
-    fresh: dict[Key, LoggedCall], *, organization_id: UUID, project_id: UUID, batch: LoggedBatch
+    fresh: dict[Key, LoggedCall],
+    *,
+    organization_id: UUID,
+    project_id: UUID,
+    price_changes: int | None,
+    batch: LoggedBatch,
 ) -> None:
     group_ids = CellDirectory.group_ids(
         project_id=project_id, cells={call.cell for call in fresh.values()}
     )
-    parameters: list[Any] = [organization_id, project_id, len(fresh)]
+    parameters: list[Any] = [organization_id, project_id, len(fresh), price_changes]
     if len(fresh) == 1:
         (call,) = fresh.values()
         connection = _psycopg_connection(db.session())
@@ -176,7 +238,12 @@ def _write(
         statement, values = INSERT_STAGED, []
     # A raw cursor takes $1 as it stands: psycopg would read a statement of this length anew each time.
     row = RawCursor(connection).execute(statement, [*parameters, *values]).fetchone()
-    count, moments, ids = row if row is not None else (0, None, None)
+    count, moments, ids, changes = row if row is not None else (0, None, None, price_changes)
+    if price_changes not in {None, changes}:
+        batch.is_outdated = True
+        if statement is INSERT_STAGED:
+            connection.execute(EMPTY_STAGED)
+        return
     if count == len(fresh):
         batch.created.extend(fresh.values())
         return

@@ -23,7 +23,9 @@ from app.kit.tenancy import current_organization_id
 MAX_TENANT_BOOKS = 256
 
 
-class _Edition(NamedTuple):
+class PriceEdition(NamedTuple):
+    """A price book and the counters that it was loaded at."""
+
     versions: PriceVersions
     book: PriceBook
 
@@ -31,29 +33,31 @@ class _Edition(NamedTuple):
 class PriceBooks:
     """The price books of this process: the catalogue's, and those of tenants with own prices.
 
-    Two counters tell whether a book is old. They are read in the caller's transaction, so a price is
-    in force for the first batch that begins after it was committed, in every process.
+    Two counters tell whether a book is old. Ingest compares them in the statement that writes, so a
+    price is in force for the first batch that begins after it was committed, in every process.
     """
 
     def __init__(self) -> None:
-        self._catalogue: _Edition | None = None
-        self._tenants: dict[UUID, _Edition] = {}
+        self._catalogue: PriceEdition | None = None
+        self._tenants: dict[UUID, PriceEdition] = {}
         # One greenlet loads, the others wait: at a start all would read the same 3,000 rows.
         self._loading = Lock()
 
-    def book_of(self, organization_id: UUID) -> PriceBook:
-        """Return the book of the current organization."""
+    def current(self, organization_id: UUID) -> PriceEdition:
+        """Return the edition of the current organization as of this transaction."""
         versions = queries.price_versions(organization_id=organization_id)
-        if versions.organization == 0:
-            return self._catalogue_book(versions.catalogue)
         edition = self._tenants.get(organization_id)
         if edition is None or edition.versions != versions:
-            edition = _Edition(versions, self._load_tenant(organization_id, versions))
+            edition = PriceEdition(versions, self._load(organization_id, versions))
             self._tenants.pop(organization_id, None)
             if len(self._tenants) >= MAX_TENANT_BOOKS:
                 self._tenants.pop(next(iter(self._tenants)), None)
             self._tenants[organization_id] = edition
-        return edition.book
+        return edition
+
+    def in_hand(self, organization_id: UUID) -> PriceEdition:
+        """Return the edition that this process has, without asking whether it is the current one."""
+        return self._tenants.get(organization_id) or self.current(organization_id)
 
     def _catalogue_book(self, version: int) -> PriceBook:
         edition = self._catalogue
@@ -61,11 +65,13 @@ class PriceBooks:
             with self._loading:
                 edition = self._catalogue
                 if edition is None or edition.versions.catalogue != version:
-                    edition = _Edition(PriceVersions(version, 0), _load_catalogue())
+                    edition = PriceEdition(PriceVersions(version, 0), _load_catalogue())
                     self._catalogue = edition
         return edition.book
 
-    def _load_tenant(self, organization_id: UUID, versions: PriceVersions) -> PriceBook:
+    def _load(self, organization_id: UUID, versions: PriceVersions) -> PriceBook:
+        if versions.organization == 0:
+            return self._catalogue_book(versions.catalogue)
         rows = queries.current_prices(organization_id=organization_id)
         return self._catalogue_book(versions.catalogue).with_tenant(
             (row for _, row in rows),
@@ -94,7 +100,21 @@ def price_book_of_project(project_id: UUID) -> PriceBook:
 
     One indexed read of two counters; everything else comes from memory unless a price changed.
     """
-    return _BOOKS.book_of(current_organization_id()).scoped(project_id)
+    return current_prices(project_id).book
+
+
+def current_prices(project_id: UUID) -> PriceEdition:
+    """Return the prices that hold for a project's calls as of this transaction."""
+    return _scoped(_BOOKS.current(current_organization_id()), project_id)
+
+
+def prices_in_hand(project_id: UUID) -> PriceEdition:
+    """Return the prices that this process has in memory: who writes with them must compare `versions`."""
+    return _scoped(_BOOKS.in_hand(current_organization_id()), project_id)
+
+
+def _scoped(edition: PriceEdition, project_id: UUID) -> PriceEdition:
+    return PriceEdition(edition.versions, edition.book.scoped(project_id))
 
 
 def compiled_card(rate_card_id: UUID) -> CompiledCard | None:

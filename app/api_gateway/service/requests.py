@@ -13,8 +13,8 @@ def cost_parts(row: ApiRequest) -> list[BreakdownRow]:
 
     Computed from the immutable card when read, so that no rates are copied into rows.
     """
-    usage = usage_of(row)
-    if row.rate_card_id is None or row.computed_cost is None or usage is None:
+    # A call that nobody bills costs 0 whatever its card says; one billed by the call needs no usage.
+    if row.rate_card_id is None or not row.computed_cost:
         return []
     card = compiled_card(row.rate_card_id)
-    return card.breakdown(usage) if card else []
+    return card.breakdown(usage_of(row) or {}) if card else []

@@ -7,14 +7,20 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import UUID
 
+import psycopg
 from celery import Celery, bootsteps, signals
 from celery.exceptions import CPendingDeprecationWarning
 
 from app.extensions import celery, db
-from app.kit.jobs.relay import Relay
+from app.kit.jobs import relay_sql
+from app.kit.jobs.relay import Relay, system_connection
 from app.kit.jobs.schedule import Every
 from app.kit.jobs.transport import survive_lost_connections
+from app.kit.logging import logger
+
+log = logger(__name__)
 
 TIME_LIMIT_S = 600
 VISIBILITY_TIMEOUT_S = 3600
@@ -98,6 +104,7 @@ def prepare(*, create_app: Callable[[], Any], schedule: Mapping[str, Every]) -> 
     survive_lost_connections()
     celery.steps["worker"].add(RelayStep)
     signals.setup_logging.connect(_keep_our_logging)
+    signals.task_unknown.connect(_send_unknown_again)
     signals.worker_process_init.connect(_forget_parents_connections)
     return celery
 
@@ -106,6 +113,16 @@ def _keep_our_logging(**_fields: Any) -> None:
     # That somebody listens is what keeps Celery from installing its own handlers.
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _send_unknown_again(**fields: Any) -> None:
+    """Send what this worker does not know again soon: during a deployment another one may."""
+    log.error("task_unknown", task=fields.get("name"), task_id=fields.get("id"))
+    try:
+        with system_connection(celery.database_url, name="devguard-worker") as connection:
+            connection.execute(relay_sql.NOTE_UNKNOWN, {"id": UUID(fields["id"])})
+    except (psycopg.Error, ValueError) as error:
+        log.warning("task_unknown_waits", error=str(error).strip())
 
 
 def _forget_parents_connections(**_fields: Any) -> None:

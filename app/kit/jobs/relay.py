@@ -49,6 +49,14 @@ ORPHAN_LOOK_S = 10.0
 RESEND_AFTER_S = 3900.0
 # 65 minutes, doubled each time: about a day and a half in all.
 MOST_SENDS = 6
+# A server that vanished without a word is noticed within a minute (TCP only).
+KEEPALIVE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 Connection = psycopg.Connection[Any]
 
@@ -201,7 +209,7 @@ def system_connection(database_url: str, *, name: str) -> Connection:
     """Return an own connection of role dg_system, in autocommit, that no pool and no fork shares."""
     url = make_url(database_url)
     _, arguments = url.get_dialect()().create_connect_args(url)
-    known = {**arguments, "connect_timeout": 5, "application_name": name}
+    known = {**KEEPALIVE, **arguments, "application_name": name}
     connection: Connection = psycopg.connect(**known, autocommit=True, row_factory=namedtuple_row)
     connection.execute("SET ROLE dg_system")
     return connection

@@ -80,3 +80,11 @@ WITH revived AS (
 UPDATE outbox SET not_before = now(), sends = 0, sent_to = NULL
 FROM revived WHERE outbox.id = revived.message_id
 """
+
+# A worker of an older version got it: 1 minute, doubled each time, an hour in all before it is given up.
+NOTE_UNKNOWN = """
+UPDATE outbox SET
+    not_before = now() + make_interval(secs => 30 * 2 ^ sends), sent_to = NULL,
+    last_error = 'the worker that got it does not know this task'
+WHERE id = %(id)s
+"""

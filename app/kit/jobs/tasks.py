@@ -32,9 +32,13 @@ log = logger(__name__)
 MOST_DELIVERIES = 3
 BUSY_DELAY = timedelta(seconds=30)
 DATABASE_PAUSE_S = 3.0
-DATABASE_DOWN = (
+# What our own records meet when the database is down, read-only or not migrated yet; a body's errors
+# do not come this far.
+DATABASE_UNREADY = (
     sqlalchemy.exc.OperationalError,
     sqlalchemy.exc.InterfaceError,
+    sqlalchemy.exc.InternalError,
+    sqlalchemy.exc.ProgrammingError,
     sqlalchemy.exc.TimeoutError,
 )
 
@@ -110,7 +114,7 @@ def deliver(task: TransactionalTask, delivery: Delivery, *, args: tuple[Any, ...
     """Run the task for this message unless its run has ended, and record how it ended.
 
     Needs an application context. Raises celery's Reject, which puts the message back, when the
-    database does not answer.
+    database is not ready.
     """
     clear_context()
     bind_context(**delivery.headers, task=task.name, task_id=str(delivery.message_id))
@@ -120,10 +124,10 @@ def deliver(task: TransactionalTask, delivery: Delivery, *, args: tuple[Any, ...
         if _fits(task, delivery, args):
             with _scope(task, delivery):
                 _attempt(task, delivery)
-    except DATABASE_DOWN as error:
+    except DATABASE_UNREADY as error:
         log.warning("task_put_back", error=error_text(error))
         time.sleep(DATABASE_PAUSE_S)
-        raise Reject("the database does not answer", requeue=True) from None
+        raise Reject("the database is not ready", requeue=True) from None
     finally:
         clear_context()
 
@@ -228,12 +232,12 @@ def _failed(task: TransactionalTask, delivery: Delivery, run: Run, error: Except
     lives = runs.fail(
         run, delivery, error=error_text(error), delay=delay, max_retries=task.max_retries
     )
-    log.error(
-        "task_failed" if lives else "task_died",
-        failures=run.failures + 1,
-        retry_in_s=round(delay.total_seconds(), 1) if lives else None,
-        exc_info=error,
-    )
+    failures = run.failures + 1
+    if lives:
+        retry_in_s = round(delay.total_seconds(), 1)
+        log.warning("task_failed", failures=failures, retry_in_s=retry_in_s, exc_info=error)
+    else:
+        log.error("task_died", failures=failures, exc_info=error)
 
 
 def _give_up(

@@ -14,13 +14,13 @@ from kombu.transport import redis as kombu_redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 
-class LostChannel(kombu_redis.Channel):  # type: ignore[misc]
+class LostChannel(kombu_redis.Channel):
     """A channel that says so when its connection was closed."""
 
     def _connparams(self, asynchronous: bool = False) -> Any:
         if getattr(self.connection, "client", None) is None:
             raise RedisConnectionError("the connection was closed")
-        return super()._connparams(asynchronous)
+        return super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
 
 
 def survive_lost_connections() -> None:
