@@ -85,8 +85,9 @@ def bind_ping(engine: Engine) -> None:
         record.info["returned_at"] = time.monotonic()
 
     def ping_idle(connection: Any, record: Any, _fairy: Any) -> None:
-        idle_s = time.monotonic() - record.info.get("returned_at", 0.0)
-        if idle_s < TRUSTED_IDLE_S:
+        returned_at = record.info.get("returned_at")
+        # One that is new has just answered; its failing ping would be the pool's second, and that answers 500.
+        if returned_at is None or time.monotonic() - returned_at < TRUSTED_IDLE_S:
             return
         try:
             engine.dialect.do_ping(connection)

@@ -599,6 +599,33 @@ class TestCountsOnce:
         assert len(stored()) == 400
         assert totals_of(alice, project)["requests"] == 400
 
+    def test_when_many_bring_new_groups_at_once(self, app, alice, project, ingest_key):
+        # More of them than connections: a group is made in a transaction of its own.
+        many = 36
+        logged(ingest_key, [api_call()])
+        statuses: list[int] = []
+        barrier = threading.Barrier(many)
+
+        def deliver(number):
+            client = app.test_client()
+            calls = [api_call(id=f"g{number}-{n}", operation=f"op-{number}-{n}") for n in range(2)]
+            barrier.wait(timeout=30)
+            answer = client.post(
+                f"{API}/requests",
+                json={"requests": calls},
+                headers={"Authorization": f"Bearer {ingest_key.token}"},
+            )
+            statuses.append(answer.status_code)
+
+        threads = [threading.Thread(target=deliver, args=(number,)) for number in range(many)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert Counter(statuses) == {201: many}
+        assert totals_of(alice, project)["requests"] == 2 * many + 1
+
 
 class TestRefusesTimes(OneDesk):
     @pytest.mark.parametrize(
@@ -1206,6 +1233,25 @@ class TestPricingStatus(OneDesk):
         assert batch.json["pricing"] == dict.fromkeys(
             ("reported", "computed", "free", "unmetered", "unpriced"), 0
         ) | {status: 1}
+
+    @pytest.mark.parametrize(
+        "sender", [send, lambda key, call: send_batch(key, [call, api_call()])]
+    )
+    def test_follows_a_price_that_was_just_made(self, app, sender):
+        desk = make_desk(app)
+        call = api_call(provider="acme-llm", request_model="per-call", usage=None)
+        before = sender(desk.key, {**call, "id": "before"})
+        make_provider(desk.owner, ACME_LLM)
+
+        after = sender(desk.key, {**call, "id": "after"})
+
+        assert (before.status_code, after.status_code) == (201, 201)
+        statuses = {
+            row["id"]: row["pricing_status"]
+            for row in all_pages(desk.owner, f"project_id={desk.project.id}")
+        }
+        assert statuses["before"] == "unmetered"
+        assert statuses["after"] == "computed"
 
     def test_prices_in_the_currency_of_the_provider(self, ingest_key):
         answer = send(

@@ -338,6 +338,15 @@ class TestResolveForATenant:
         assert asked(book.scoped(None)) == "2"
         assert book.scoped(PROJECT) is book.scoped(PROJECT)
 
+    def test_keeps_the_price_of_a_project_from_all_others(self):
+        book = book_of([price(1)]).with_tenant([own_price(3, project_id=PROJECT)])
+
+        assert [asked(book.scoped(each)) for each in (PROJECT, UUID(int=9), None)] == [
+            "3",
+            "1",
+            "1",
+        ]
+
     def test_needs_no_scope_where_no_price_has_one(self):
         book = book_of([price(1)]).with_tenant([own_price(2)])
 

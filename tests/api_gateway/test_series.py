@@ -45,6 +45,25 @@ def keep(app, **changes: Any):
         return keep_api_requests(now=datetime.now(UTC), config=config)
 
 
+def rows_in_columns(app) -> None:
+    """Where there is a columnstore, take in also what came late into a chunk of it."""
+    if engine(app) is Engine.NATIVE:
+        return
+    with app.app_context(), owner_session() as session:
+        chunks = session.scalars(
+            text(
+                "SELECT format('%I.%I', chunk_schema, chunk_name) "
+                "FROM timescaledb_information.chunks WHERE is_compressed "
+                "AND hypertable_schema = 'measurements' AND hypertable_name = 'api_requests'"
+            )
+        ).all()
+        assert chunks
+        for chunk in chunks:
+            session.execute(
+                text("SELECT compress_chunk(CAST(:chunk AS regclass))"), {"chunk": chunk}
+            )
+
+
 def totals_of(caller, project) -> dict[str, Any]:
     query = f"from={ago(days=100)}&to={ago(minutes=-15)}"
     totals: dict[str, Any] = caller.get(
@@ -111,14 +130,14 @@ class TestLateCalls:
         moments = [now - timedelta(days=20, minutes=7 * n) for n in range(120)]
         calls = mixed_calls(moments, seed=21)
         logged(ingest_key, calls[::2])
-        upkeep = keep(app)
+        keep(app)
         compact_all(app)
+        rows_in_columns(app)
 
         late = send_batch(ingest_key, calls)
         again = send_batch(ingest_key, calls[::-1])
         conflicting = send(ingest_key, {**calls[0], "source": "other"})
 
-        assert bool(upkeep.compressed) == (engine(app) is Engine.TIMESCALE)
         assert (late.json["accepted"], late.json["duplicates"]) == (60, 60)
         assert (again.status_code, again.json["duplicates"]) == (200, 120)
         assert conflicting.status_code == 409

@@ -10,7 +10,8 @@ class TestPingIdleConnections:
         with app.app_context():
             with db.engine.connect() as connection:
                 dead = connection.scalar(text("SELECT pg_backend_pid()"))
-                connection.connection.driver_connection.close()
+                driver_connection = connection.connection.driver_connection
+            driver_connection.close()
 
             with db.engine.connect() as connection:
                 alive = connection.scalar(text("SELECT pg_backend_pid()"))

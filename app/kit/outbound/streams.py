@@ -104,7 +104,7 @@ class TlsStream:
             return b""
 
     def _pump(self, deed: Callable[[], Result], deadline: Deadline) -> Result:
-        """Return deed(), with bytes carried to and fro for as long as it wants more."""
+        """Return deed(), carrying bytes both ways for as long as it wants more."""
         while True:
             try:
                 done = deed()

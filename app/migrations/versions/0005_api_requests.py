@@ -173,9 +173,11 @@ def _level(name: str) -> str:
 
 def upgrade() -> None:
     op.execute("SET LOCAL ROLE dg_owner")
-    timescale = op.get_bind().exec_driver_sql(
-        "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"
-    ).scalar_one()
+    timescale = (
+        op.get_bind()
+        .exec_driver_sql("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')")
+        .scalar_one()
+    )
     op.execute(CREATE_SERIES + ("" if timescale else " PARTITION BY RANGE (started_at)"))
     op.execute(CREATE_ENGINE)
     op.execute("CALL dg_guard_series('api_requests')")
