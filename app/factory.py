@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
+from flask.sessions import SessionInterface, SessionMixin
 from redis import Redis
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -63,6 +64,8 @@ def _flask_settings(config: Config) -> dict[str, Any]:
             # kit/patience.py asks a connection whether it lives when it idled for a second.
             "pool_pre_ping": False,
             "pool_timeout": 10,
+            # Values of a failed statement have no place in a log.
+            "hide_parameters": True,
             "connect_args": {"application_name": "devguard", **GIVE_UP},
         },
         "RATELIMIT_ENABLED": config.ratelimit_enabled,
@@ -104,7 +107,19 @@ def _bind_extensions(app: Flask, config: Config) -> None:
     celery.conf.update(broker_url=config.celery_broker_url)
 
 
+class NoCookieSessions(SessionInterface):
+    """Credentials come in the Authorization header: no cookie is read or signed."""
+
+    def open_session(self, app: Flask, request: Request) -> None:
+        del app, request
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        raise NotImplementedError("there are no cookie sessions")
+
+
 def _bind_requests(app: Flask) -> None:
+    app.session_interface = NoCookieSessions()
+
     @app.before_request
     def name_request() -> None:
         clear_context()

@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Engine, event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import InvalidatePoolError
 
 STATEMENT_S = 5.0
 SILENCE_S = 7.0
@@ -92,7 +92,8 @@ def bind_ping(engine: Engine) -> None:
         try:
             engine.dialect.do_ping(connection)
         except psycopg.Error as error:
-            raise DisconnectionError("the idle connection is dead") from error
+            # All of the pool, as its own ping would: the others must not be waited for one by one.
+            raise InvalidatePoolError("the idle connection is dead") from error
 
     event.listen(engine, "checkin", note_return)
     event.listen(engine, "checkout", ping_idle)
