@@ -47,7 +47,9 @@ class Config:
     ratelimit_ingest: str = "6000 per minute"
     trusted_proxies: int = 0
     cors_origins: tuple[str, ...] = ()
+    password_scheme: str = "bcrypt"  # noqa: S105 - the name of a scheme
     bcrypt_rounds: int = 12
+    breached_passwords: Path | None = None
     access_token_minutes: int = 10
     refresh_token_days: int = 30
     registration_open: bool = True
@@ -96,7 +98,9 @@ class Config:
             ratelimit_ingest=env.get("RATELIMIT_INGEST") or "6000 per minute",
             trusted_proxies=_integer(env, "DEVGUARD_TRUSTED_PROXIES", default=0, least=0, most=10),
             cors_origins=_origins(env),
+            password_scheme=_password_scheme(env),
             bcrypt_rounds=_integer(env, "DEVGUARD_BCRYPT_ROUNDS", default=12, least=4, most=16),
+            breached_passwords=_readable_file(env, "DEVGUARD_BREACHED_PASSWORDS"),
             access_token_minutes=_integer(
                 env, "DEVGUARD_ACCESS_TOKEN_MINUTES", default=10, least=1, most=1440
             ),
@@ -249,6 +253,22 @@ def _origins(env: Mapping[str, str]) -> tuple[str, ...]:
     if "*" in origins:
         raise ConfigError("CORS_ORIGINS: must list origins; `*` is refused")
     return origins
+
+
+def _password_scheme(env: Mapping[str, str]) -> str:
+    scheme = (env.get("DEVGUARD_PASSWORD_SCHEME") or "bcrypt").lower()
+    if scheme not in {"bcrypt", "argon2id"}:
+        raise ConfigError("DEVGUARD_PASSWORD_SCHEME: must be bcrypt or argon2id")
+    return scheme
+
+
+def _readable_file(env: Mapping[str, str], name: str) -> Path | None:
+    if not env.get(name):
+        return None
+    path = Path(env[name]).expanduser().resolve()
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise ConfigError(f"{name}: must be a file that can be read")
+    return path
 
 
 def _log_level(env: Mapping[str, str]) -> str:

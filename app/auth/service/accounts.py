@@ -11,6 +11,7 @@ from sqlalchemy import update
 from app.audit.context import Doer, act_as
 from app.audit.service import record
 from app.auth.passwords import PasswordHasher, is_too_easy
+from app.auth.service.padding import marks_in_use
 from app.auth.service.sessions import end_sessions_of
 from app.auth.threads import off_the_loop
 from app.extensions import db
@@ -60,7 +61,9 @@ def register_account(
     InvalidPayload for a password that is too easy.
     """
     own_words = (registration.email, registration.name, registration.organization_name)
-    refuse_easy_password(registration.password, own_words=own_words, pointer="/password")
+    refuse_easy_password(
+        registration.password, own_words=own_words, pointer="/password", hasher=hasher
+    )
     if email_is_taken(email=registration.email):
         raise email_taken()
     password_hash = off_the_loop(hasher.hashed, registration.password)
@@ -85,6 +88,7 @@ def proven_user(*, email: str, password: str, hasher: PasswordHasher, ip: str | 
     stored = known.password_hash if known else None
     is_right = off_the_loop(hasher.matches, password, stored)
     if known is None or known.is_disabled or not is_right:
+        off_the_loop(hasher.pad_refusal, password, stored, marks_in_use())
         log.info("login_refused", user_id=str(known.user_id) if known else None)
         raise Unauthorized("e-mail or password is wrong", code="invalid_credentials")
     if known.organization_id is None:
@@ -106,7 +110,8 @@ def change_password(
     known = find_user_by_id(user_id=user_id)
     if known is None or not off_the_loop(hasher.matches, current, known.password_hash):
         raise Forbidden("the current password is wrong", code="wrong_password")
-    refuse_easy_password(new, own_words=(known.email, known.name), pointer="/new_password")
+    own_words = (known.email, known.name)
+    refuse_easy_password(new, own_words=own_words, pointer="/new_password", hasher=hasher)
     epoch = _store_password(user_id, off_the_loop(hasher.hashed, new), now=now)
     _record_password(known, event="user.password_changed")
     return epoch
@@ -125,7 +130,8 @@ def reset_password(
         raise NotFound("nobody has this e-mail address")
     if known.organization_id is None:
         raise Forbidden("no organization has this person as a member", code="no_organization")
-    refuse_easy_password(password, own_words=(known.email, known.name), pointer="/password")
+    own_words = (known.email, known.name)
+    refuse_easy_password(password, own_words=own_words, pointer="/password", hasher=hasher)
     enter_organization(known.organization_id)
     act_as(doer)
     _store_password(known.user_id, off_the_loop(hasher.hashed, password), now=now)
@@ -133,14 +139,18 @@ def reset_password(
     _record_password(known, event="user.password_reset")
 
 
-def refuse_easy_password(password: str, *, own_words: tuple[str, ...], pointer: str) -> None:
-    """Raise InvalidPayload for a password that repeats itself or its owner's words."""
+def refuse_easy_password(
+    password: str, *, own_words: tuple[str, ...], pointer: str, hasher: PasswordHasher
+) -> None:
+    """Raise InvalidPayload for a password that repeats itself, its owner's words, or a thousand others'."""
+    fault = None
     if is_too_easy(password, own_words=own_words):
         rule = "must not be your own name, address or organization, nor repeat a few characters"
-        raise InvalidPayload(
-            "the password is too easy to guess",
-            faults=[Fault(pointer, "password_too_easy", rule)],
-        )
+        fault = Fault(pointer, "password_too_easy", rule)
+    elif off_the_loop(hasher.is_breached, password):
+        fault = Fault(pointer, "password_breached", "is on the lists that attackers try first")
+    if fault is not None:
+        raise InvalidPayload("the password is too easy to guess", faults=[fault])
 
 
 def _store_password(user_id: UUID, password_hash: str, *, now: datetime) -> int:
