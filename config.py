@@ -52,6 +52,7 @@ class Config:
     breached_passwords: Path | None = None
     access_token_minutes: int = 10
     refresh_token_days: int = 30
+    session_idle_minutes: int = 10_080
     registration_open: bool = True
     retention_days: int = 90
     compress_after_days: int = 7
@@ -106,6 +107,9 @@ class Config:
             ),
             refresh_token_days=_integer(
                 env, "DEVGUARD_REFRESH_TOKEN_DAYS", default=30, least=1, most=365
+            ),
+            session_idle_minutes=_integer(
+                env, "DEVGUARD_SESSION_IDLE_MINUTES", default=10_080, least=15, most=525_600
             ),
             registration_open=_boolean(env, "DEVGUARD_REGISTRATION_OPEN", default=True),
             retention_days=_integer(env, "DEVGUARD_RETENTION_DAYS", default=90, least=1, most=3650),

@@ -18,6 +18,7 @@ class AuditEvent(StrEnum):
     SESSION_CREATED = "session.created"
     SESSION_REFRESHED = "session.refreshed"
     SESSION_ENDED = "session.ended"
+    SESSION_REVOKED = "session.revoked"
     SESSION_REUSE_DETECTED = "session.reuse_detected"
 
     API_KEY_CREATED = "api_key.created"

@@ -35,6 +35,7 @@ class UserSession(Model):
             "revoked_because IN ('logout', 'password_changed', 'reuse', 'revoked')",
             name="revoked_because_is_known",
         ),
+        CheckConstraint("idle_expires_at <= expires_at", name="idle_ends_first"),
         Index(None, "organization_id", "user_id"),
         Index(None, "user_id"),
     )
@@ -46,6 +47,8 @@ class UserSession(Model):
     epoch: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(MOMENT)
     refreshed_at: Mapped[datetime] = mapped_column(MOMENT)
+    # When it ends unless it is renewed before; never after expires_at, which nothing moves.
+    idle_expires_at: Mapped[datetime] = mapped_column(MOMENT)
     expires_at: Mapped[datetime] = mapped_column(MOMENT)
     revoked_at: Mapped[datetime | None] = mapped_column(MOMENT)
     revoked_because: Mapped[str | None] = mapped_column(Text)

@@ -30,6 +30,20 @@ def _change_password(scene):
     assert scene.alice.post(f"{AUTH}/change-password", json=form).status_code == 200
 
 
+def _again(scene):
+    return people.sign_in(scene.app, email=scene.alice.email, password=scene.alice.password)
+
+
+def _delete_session(scene):
+    path = f"{AUTH}/sessions/{_again(scene).session_id}"
+    assert scene.alice.delete(path).status_code == 204
+
+
+def _delete_sessions(scene):
+    _again(scene)
+    assert scene.alice.delete(f"{AUTH}/sessions").status_code == 204
+
+
 def _create_key(scene):
     return people.make_key(scene.alice, app=scene.app, kind="personal").key_id
 
@@ -59,6 +73,8 @@ DEEDS = {
     "auth.register": _register,
     "auth.login": _login,
     "auth.logout": _logout,
+    "auth.delete_session": _delete_session,
+    "auth.delete_sessions": _delete_sessions,
     "auth.change_password": _change_password,
     "api_keys.create_api_key": _create_key,
     "api_keys.delete_api_key": _delete_key,

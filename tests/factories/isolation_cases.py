@@ -79,6 +79,9 @@ CASES: dict[str, Case] = {
     "auth.change_password": Case(
         body=lambda _ids: {"current_password": "wrong password", "new_password": "a new password"}
     ),
+    "auth.list_sessions": NOTHING_NAMED,
+    "auth.delete_session": Case(path={"session_id": "session"}),
+    "auth.delete_sessions": NOTHING_NAMED,
     "api_keys.create_api_key": Case(
         body=lambda ids: {"kind": "ingest", "name": "k", "project_id": str(ids["project"])},
         body_names=("project",),

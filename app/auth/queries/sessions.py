@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -41,7 +42,7 @@ def find_session_standing(
             UserSession.organization_id == organization_id,
             UserSession.user_id == user_id,
             UserSession.revoked_at.is_(None),
-            UserSession.expires_at > now,
+            UserSession.idle_expires_at > now,
             UserSession.epoch == User.epoch,
             Membership.organization_id == organization_id,
             User.disabled_at.is_(None),
@@ -71,3 +72,21 @@ def find_session_of_token(*, organization_id: UUID, digest: bytes) -> UserSessio
             RefreshToken.token_sha256 == digest,
         )
     )
+
+
+def living_sessions(
+    *, organization_id: UUID, user_id: UUID, before_id: UUID | None, limit: int, now: datetime
+) -> Sequence[UserSession]:
+    """Return up to `limit` sessions of a person that are alive, the newest first."""
+    conditions = [
+        UserSession.organization_id == organization_id,
+        UserSession.user_id == user_id,
+        UserSession.revoked_at.is_(None),
+        UserSession.idle_expires_at > now,
+        # After a new password in another organization these are dead and not yet marked so.
+        UserSession.epoch == User.epoch,
+    ]
+    if before_id is not None:
+        conditions.append(UserSession.id < before_id)
+    statement = select(UserSession).join(User, User.id == UserSession.user_id).where(*conditions)
+    return db.session.scalars(statement.order_by(UserSession.id.desc()).limit(limit)).all()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from flask import Blueprint, Response, current_app, request
+from flask import Response, current_app, request
 
 from app.audit.context import act_as
 from app.auth.passwords import PasswordHasher
-from app.auth.schemas import (
+from app.auth.routes.bearer import session_of, user_of
+from app.auth.routes.blueprint import auth as blueprint
+from app.auth.schemas.accounts import (
     LoginCreate,
     MeView,
     OrganizationView,
@@ -22,9 +24,8 @@ from app.auth.schemas import (
 )
 from app.auth.service import accounts, sessions
 from app.auth.service.accounts import ProvenUser, Registration
-from app.auth.service.sessions import Origin, SessionGrant
+from app.auth.service.sessions import Lifetimes, Origin, SessionGrant
 from app.auth.tokens import AccessClaims, access_token_lifetime_s, issue_access_token
-from app.kit.actor import Actor
 from app.kit.endpoint import actor, body, created, endpoint, no_content, ok
 from app.kit.errors import Forbidden, Unauthorized
 from app.kit.problems import problem
@@ -33,7 +34,6 @@ from app.organizations.queries import get_member, get_organization_name
 from app.organizations.roles import ACCOUNT_READ, ACCOUNT_WRITE
 from config import Config
 
-blueprint = Blueprint("auth", __name__)
 NO_CREDENTIAL_YET = "this is how one gets a credential"
 
 
@@ -142,6 +142,7 @@ def refresh() -> Response:
     grant = sessions.renew_session(
         refresh_token=body(RefreshCreate).refresh_token,
         ip=request.remote_addr,
+        idle=_lifetimes().idle,
         now=datetime.now(UTC),
     )
     if grant is None:
@@ -162,7 +163,7 @@ def refresh() -> Response:
 def logout() -> Response:
     """End this session; its access and refresh tokens are refused from now on."""
     who = actor()
-    sessions.end_session(session_id=_session_of(who), label=who.label, now=datetime.now(UTC))
+    sessions.end_session(session_id=session_of(who), label=who.label, now=datetime.now(UTC))
     return no_content()
 
 
@@ -182,7 +183,7 @@ def change_password() -> Response:
     403 `wrong_password` when the current password is not right.
     """
     who = actor()
-    session_id, user_id = _session_of(who), _user_of(who)
+    session_id, user_id = session_of(who), user_of(who)
     wanted = body(PasswordChange)
     now = datetime.now(UTC)
     epoch = accounts.change_password(
@@ -209,12 +210,19 @@ def _config() -> Config:
     return config
 
 
+def _lifetimes() -> Lifetimes:
+    return Lifetimes(
+        absolute=timedelta(days=_config().refresh_token_days),
+        idle=timedelta(minutes=_config().session_idle_minutes),
+    )
+
+
 def _session_opened(proven: ProvenUser, *, now: datetime) -> SessionGrant:
     return sessions.open_session(
         user_id=proven.user_id,
         label=proven.email,
         epoch=proven.epoch,
-        lifetime=timedelta(days=_config().refresh_token_days),
+        lifetimes=_lifetimes(),
         origin=Origin(ip=request.remote_addr, user_agent=request.headers.get("User-Agent")),
         now=now,
     )
@@ -255,15 +263,3 @@ def _organization_view(organization_id: UUID) -> OrganizationView:
     return OrganizationView(
         id=organization_id, name=get_organization_name(organization_id=organization_id)
     )
-
-
-def _session_of(who: Actor) -> UUID:
-    if who.session_id is None:
-        raise Forbidden("this needs a session, not a key", code="session_required")
-    return who.session_id
-
-
-def _user_of(who: Actor) -> UUID:
-    if who.user_id is None:
-        raise Forbidden("this needs a session, not a key", code="session_required")
-    return who.user_id

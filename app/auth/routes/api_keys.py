@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
-from flask import Blueprint, Response
+from flask import Response
 
 from app.auth.key_format import KeyKind
 from app.auth.models import ApiKey
-from app.auth.schemas import (
+from app.auth.routes.blueprint import api_keys as blueprint
+from app.auth.schemas.api_keys import (
     ApiKeyArguments,
     ApiKeyCreate,
     ApiKeyCreatedView,
@@ -32,8 +33,6 @@ from app.kit.endpoint import (
 from app.kit.pagination import CursorSigner, Page, filters_of, page_of
 from app.kit.rate_limits import RateClass
 from app.organizations.roles import ACCOUNT_READ, ACCOUNT_WRITE
-
-blueprint = Blueprint("api_keys", __name__)
 
 
 @endpoint(
