@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from urllib.parse import quote
 
 WEAK_SECRETS = frozenset({"change-me", "changeme", "secret", "dev", "devguard", "password"})
 MINIMUM_SECRET_BYTES = 32
+_RATE = r"[1-9]\d{0,8} per ([1-9]\d{0,3} )?(second|minute|hour|day)s?"
+RATES = re.compile(rf"{_RATE}(;{_RATE})*", re.ASCII)
 # A UNIX socket path may have 107 bytes; PostgreSQL appends "/.s.PGSQL.5432".
 LONGEST_SOCKET_DIRECTORY = 80
 
@@ -45,6 +48,9 @@ class Config:
     ratelimit_read: str = "600 per minute"
     ratelimit_write: str = "300 per minute"
     ratelimit_ingest: str = "6000 per minute"
+    login_failures_per_place: str = "5 per 15 minutes"
+    login_failures_per_address: str = "20 per 5 minutes"
+    login_failures_everywhere: str = "50 per hour"
     trusted_proxies: int = 0
     cors_origins: tuple[str, ...] = ()
     password_scheme: str = "bcrypt"  # noqa: S105 - the name of a scheme
@@ -97,6 +103,15 @@ class Config:
             ratelimit_read=env.get("RATELIMIT_READ") or "600 per minute",
             ratelimit_write=env.get("RATELIMIT_WRITE") or "300 per minute",
             ratelimit_ingest=env.get("RATELIMIT_INGEST") or "6000 per minute",
+            login_failures_per_place=_rates(
+                env, "DEVGUARD_LOGIN_FAILURES_PER_PLACE", default="5 per 15 minutes"
+            ),
+            login_failures_per_address=_rates(
+                env, "DEVGUARD_LOGIN_FAILURES_PER_ADDRESS", default="20 per 5 minutes"
+            ),
+            login_failures_everywhere=_rates(
+                env, "DEVGUARD_LOGIN_FAILURES_EVERYWHERE", default="50 per hour"
+            ),
             trusted_proxies=_integer(env, "DEVGUARD_TRUSTED_PROXIES", default=0, least=0, most=10),
             cors_origins=_origins(env),
             password_scheme=_password_scheme(env),
@@ -257,6 +272,13 @@ def _origins(env: Mapping[str, str]) -> tuple[str, ...]:
     if "*" in origins:
         raise ConfigError("CORS_ORIGINS: must list origins; `*` is refused")
     return origins
+
+
+def _rates(env: Mapping[str, str], name: str, *, default: str) -> str:
+    text = env.get(name) or default
+    if not RATES.fullmatch(text):
+        raise ConfigError(f"{name}: must be like `5 per 15 minutes;50 per hour`, not {text!r}")
+    return text
 
 
 def _password_scheme(env: Mapping[str, str]) -> str:

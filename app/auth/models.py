@@ -118,3 +118,24 @@ class ApiKey(Model):
     expires_at: Mapped[datetime] = mapped_column(MOMENT)
     last_used_at: Mapped[datetime | None] = mapped_column(MOMENT)
     revoked_at: Mapped[datetime | None] = mapped_column(MOMENT)
+
+
+class AuthFailure(Model):
+    """One attempt to prove who one is that was wrong, or is being judged; of no organization yet."""
+
+    __tablename__ = "auth_failures"
+    __table_args__ = (
+        CheckConstraint("kind IN ('password', 'mfa')", name="kind_is_known"),
+        CheckConstraint("octet_length(account) = 32", name="account_is_hashed"),
+        Index(None, "account", "failed_at"),
+        Index(None, "address", "failed_at"),
+        Index(None, "failed_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    # A keyed hash of the address that was typed: it may be nobody's.
+    account: Mapped[bytes] = mapped_column(LargeBinary)
+    place: Mapped[str] = mapped_column(Text)
+    address: Mapped[str] = mapped_column(Text)
+    failed_at: Mapped[datetime] = mapped_column(MOMENT)

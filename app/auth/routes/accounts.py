@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from flask import Response, current_app, request
+from flask import Response, request
 
 from app.audit.context import act_as
+from app.auth.known_devices import account_key, new_device_token
 from app.auth.passwords import PasswordHasher
 from app.auth.routes.bearer import session_of, user_of
 from app.auth.routes.blueprint import auth as blueprint
+from app.auth.routes.guards import password_guard, settings
 from app.auth.schemas.accounts import (
     LoginCreate,
     MeView,
@@ -32,7 +34,6 @@ from app.kit.problems import problem
 from app.kit.rate_limits import RateClass
 from app.organizations.queries import get_member, get_organization_name
 from app.organizations.roles import ACCOUNT_READ, ACCOUNT_WRITE
-from config import Config
 
 NO_CREDENTIAL_YET = "this is how one gets a credential"
 
@@ -61,18 +62,18 @@ def register() -> Response:
     without a mail server there is no other way to tell its owner. 403 `registration_closed` where
     the operator registers people himself.
     """
-    if not _config().registration_open:
+    if not settings().registration_open:
         raise Forbidden("the operator registers people here", code="registration_closed")
     wanted = body(RegistrationCreate)
     now = datetime.now(UTC)
     proven = accounts.register_account(
         registration=Registration(**wanted.model_dump()),
-        hasher=PasswordHasher.of(_config()),
+        hasher=PasswordHasher.of(settings()),
         doer=None,
         ip=request.remote_addr,
         now=now,
     )
-    return _unstored(created(_signed_in(proven, _session_opened(proven, now=now))))
+    return _unstored(created(_signed_in(proven, _session_opened(proven, now=now), now=now)))
 
 
 @endpoint(
@@ -89,16 +90,19 @@ def register() -> Response:
 def login() -> Response:
     """Sign in with e-mail and password.
 
-    A wrong password, an unknown address and a disabled account answer 401 alike.
+    A wrong password, an unknown address and a disabled account answer 401 alike. Too many of them
+    from one place answer 429 `too_many_attempts`; the `device_token` of an earlier answer makes this
+    device a place of its own, which strangers cannot use up.
     """
-    typed = body(LoginCreate)
+    typed, now = body(LoginCreate), datetime.now(UTC)
     proven = accounts.proven_user(
         email=typed.email,
         password=typed.password,
-        hasher=PasswordHasher.of(_config()),
-        ip=request.remote_addr,
+        hasher=PasswordHasher.of(settings()),
+        guard=password_guard(device_token=typed.device_token),
+        now=now,
     )
-    return _unstored(ok(_signed_in(proven, _session_opened(proven, now=datetime.now(UTC)))))
+    return _unstored(ok(_signed_in(proven, _session_opened(proven, now=now), now=now)))
 
 
 @endpoint(
@@ -190,7 +194,8 @@ def change_password() -> Response:
         user_id=user_id,
         current=wanted.current_password,
         new=wanted.new_password,
-        hasher=PasswordHasher.of(_config()),
+        hasher=PasswordHasher.of(settings()),
+        guard=password_guard(session_id=session_id),
         now=now,
     )
     grant = sessions.carry_session_over(
@@ -205,15 +210,10 @@ def _unstored(response: Response) -> Response:
     return response
 
 
-def _config() -> Config:
-    config: Config = current_app.extensions["devguard"]
-    return config
-
-
 def _lifetimes() -> Lifetimes:
     return Lifetimes(
-        absolute=timedelta(days=_config().refresh_token_days),
-        idle=timedelta(minutes=_config().session_idle_minutes),
+        absolute=timedelta(days=settings().refresh_token_days),
+        idle=timedelta(minutes=settings().session_idle_minutes),
     )
 
 
@@ -228,13 +228,18 @@ def _session_opened(proven: ProvenUser, *, now: datetime) -> SessionGrant:
     )
 
 
-def _signed_in(proven: ProvenUser, grant: SessionGrant) -> SignedInView:
+def _signed_in(proven: ProvenUser, grant: SessionGrant, *, now: datetime) -> SignedInView:
     member = get_member(organization_id=proven.organization_id, user_id=proven.user_id)
     return SignedInView(
         **_tokens(grant).model_dump(),
         user=UserView(id=member.user_id, email=member.email, name=member.name),
         organization=OrganizationView(id=member.organization_id, name=member.organization_name),
         role=member.role,
+        device_token=new_device_token(
+            account_key(proven.email, secret=settings().secret_key),
+            secret=settings().secret_key,
+            now=now,
+        ),
     )
 
 

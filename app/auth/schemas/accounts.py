@@ -12,6 +12,7 @@ from app.kit.payload import Moment, Name, Payload, Text, View
 from app.organizations.emails import Email
 
 LONGEST_REFRESH_TOKEN = 200
+LONGEST_DEVICE_TOKEN = 200
 
 NewPassword = Annotated[
     Text, Field(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD, repr=False)
@@ -34,6 +35,14 @@ class LoginCreate(Payload):
 
     email: Email
     password: TypedPassword
+    device_token: Annotated[
+        Text | None,
+        Field(
+            max_length=LONGEST_DEVICE_TOKEN,
+            repr=False,
+            description="Of an earlier answer to this device: strangers cannot use up its attempts",
+        ),
+    ] = None
 
 
 class RefreshCreate(Payload):
@@ -80,6 +89,7 @@ class SignedInView(TokensView):
     user: UserView
     organization: OrganizationView
     role: str
+    device_token: str
 
 
 class MeView(View):

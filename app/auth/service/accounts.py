@@ -13,6 +13,7 @@ from app.audit.service import record
 from app.auth.passwords import PasswordHasher, is_too_easy
 from app.auth.service.padding import marks_in_use
 from app.auth.service.sessions import end_sessions_of
+from app.auth.service.throttle import Guard, forgive_attempt
 from app.auth.threads import off_the_loop
 from app.extensions import db
 from app.kit.errors import Fault, Forbidden, InvalidPayload, NotFound, Unauthorized
@@ -78,12 +79,15 @@ def register_account(
     return ProvenUser(user.id, organization.id, user.email, user.epoch)
 
 
-def proven_user(*, email: str, password: str, hasher: PasswordHasher, ip: str | None) -> ProvenUser:
+def proven_user(
+    *, email: str, password: str, hasher: PasswordHasher, guard: Guard, now: datetime
+) -> ProvenUser:
     """Return the person whose e-mail and password these are, in whose organization we are then.
 
     Raises Unauthorized in the same words and time for a wrong password, an unknown address and a
-    disabled account; Forbidden for a person whom no organization holds any more.
+    disabled account; TooManyRequests; Forbidden for a person whom no organization holds any more.
     """
+    attempt = guard.begin(email=email, now=now)
     known = find_user_by_email(email=email)
     stored = known.password_hash if known else None
     is_right = off_the_loop(hasher.matches, password, stored)
@@ -91,25 +95,41 @@ def proven_user(*, email: str, password: str, hasher: PasswordHasher, ip: str | 
         off_the_loop(hasher.pad_refusal, password, stored, marks_in_use())
         log.info("login_refused", user_id=str(known.user_id) if known else None)
         raise Unauthorized("e-mail or password is wrong", code="invalid_credentials")
+    forgive_attempt(attempt)
     if known.organization_id is None:
         raise Forbidden("no organization has you as a member", code="no_organization")
     enter_organization(known.organization_id)
-    act_as(Doer(kind="user", id=known.user_id, label=known.email, ip=ip))
+    act_as(Doer(kind="user", id=known.user_id, label=known.email, ip=guard.ip))
     if stored is not None and hasher.is_outdated(stored):
         _renew_hash(known.user_id, off_the_loop(hasher.hashed, password))
     return ProvenUser(known.user_id, known.organization_id, known.email, known.epoch)
 
 
+def confirmed_user(
+    *, user_id: UUID, password: str, hasher: PasswordHasher, guard: Guard, now: datetime
+) -> KnownUser:
+    """Return the signed-in person, whose password this is.
+
+    Raises Forbidden `wrong_password`, TooManyRequests.
+    """
+    known = find_user_by_id(user_id=user_id)
+    if known is None:
+        raise Forbidden("the current password is wrong", code="wrong_password")
+    attempt = guard.begin(email=known.email, now=now)
+    if not off_the_loop(hasher.matches, password, known.password_hash):
+        raise Forbidden("the current password is wrong", code="wrong_password")
+    forgive_attempt(attempt)
+    return known
+
+
 def change_password(
-    *, user_id: UUID, current: str, new: str, hasher: PasswordHasher, now: datetime
+    *, user_id: UUID, current: str, new: str, hasher: PasswordHasher, guard: Guard, now: datetime
 ) -> int:
     """Store the new password and return the user's new epoch, in which no session is alive yet.
 
-    Raises Forbidden `wrong_password`, InvalidPayload for a new password that is too easy.
+    Raises Forbidden `wrong_password`, TooManyRequests, InvalidPayload for a new one that is too easy.
     """
-    known = find_user_by_id(user_id=user_id)
-    if known is None or not off_the_loop(hasher.matches, current, known.password_hash):
-        raise Forbidden("the current password is wrong", code="wrong_password")
+    known = confirmed_user(user_id=user_id, password=current, hasher=hasher, guard=guard, now=now)
     own_words = (known.email, known.name)
     refuse_easy_password(new, own_words=own_words, pointer="/new_password", hasher=hasher)
     epoch = _store_password(user_id, off_the_loop(hasher.hashed, new), now=now)
