@@ -9,6 +9,7 @@ class AuditEvent(StrEnum):
     """Everything that is ever recorded; names are kept for ever, because logs are."""
 
     ORGANIZATION_CREATED = "organization.created"
+    ORGANIZATION_MFA_POLICY_CHANGED = "organization.mfa_policy_changed"
 
     USER_REGISTERED = "user.registered"
     USER_CREATED = "user.created"
@@ -19,6 +20,12 @@ class AuditEvent(StrEnum):
     SESSION_REFRESHED = "session.refreshed"
     SESSION_ENDED = "session.ended"
     SESSION_REVOKED = "session.revoked"
+    SESSION_PROVEN = "session.proven"
+
+    MFA_ENABLED = "mfa.enabled"
+    MFA_DISABLED = "mfa.disabled"
+    MFA_RECOVERY_CODES_RENEWED = "mfa.recovery_codes_renewed"
+    MFA_RECOVERY_CODE_USED = "mfa.recovery_code_used"
     SESSION_REUSE_DETECTED = "session.reuse_detected"
 
     API_KEY_CREATED = "api_key.created"

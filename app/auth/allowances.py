@@ -29,9 +29,22 @@ class Allowances:
     """
 
     kind: str
+    # Per account and place, where a known device is a place of its own.
     place: tuple[Allowance, ...]
     address: tuple[Allowance, ...]
     everywhere: Allowance | None = None
+    # Per account from everywhere but known devices, hard: for what can be guessed by many hands.
+    account: tuple[Allowance, ...] = ()
+
+
+FIVE_MINUTES = timedelta(minutes=5)
+HOUR = timedelta(hours=1)
+CODES_OF_ONE = (Allowance(5, FIVE_MINUTES), Allowance(20, HOUR), Allowance(50, timedelta(days=1)))
+CODES_OF_ADDRESS = (Allowance(10, FIVE_MINUTES), Allowance(50, HOUR))
+# A million codes, three of them right at any time: 50 guesses a day are one hit in 18 years.
+TOTP = Allowances("mfa", place=CODES_OF_ONE, address=CODES_OF_ADDRESS, account=CODES_OF_ONE)
+# 120 bits are guessed by nobody, so an owner always has this way in while others use up the other.
+RECOVERY = Allowances("recovery", place=CODES_OF_ONE, address=CODES_OF_ADDRESS)
 
 
 def password_allowances(config: Config) -> Allowances:

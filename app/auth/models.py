@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     CheckConstraint,
     ForeignKey,
     ForeignKeyConstraint,
@@ -32,7 +33,8 @@ class UserSession(Model):
         UniqueConstraint("organization_id", "id"),
         ForeignKeyConstraint(["organization_id", "user_id"], MEMBERSHIP, ondelete="CASCADE"),
         CheckConstraint(
-            "revoked_because IN ('logout', 'password_changed', 'reuse', 'revoked')",
+            "revoked_because IN"
+            " ('logout', 'password_changed', 'factor_changed', 'reuse', 'revoked')",
             name="revoked_because_is_known",
         ),
         CheckConstraint("idle_expires_at <= expires_at", name="idle_ends_first"),
@@ -50,6 +52,8 @@ class UserSession(Model):
     # When it ends unless it is renewed before; never after expires_at, which nothing moves.
     idle_expires_at: Mapped[datetime] = mapped_column(MOMENT)
     expires_at: Mapped[datetime] = mapped_column(MOMENT)
+    # When its person last showed that he is who he says; changes to credentials need it fresh.
+    proven_at: Mapped[datetime] = mapped_column(MOMENT)
     revoked_at: Mapped[datetime | None] = mapped_column(MOMENT)
     revoked_because: Mapped[str | None] = mapped_column(Text)
     user_agent: Mapped[str | None] = mapped_column(Text)
@@ -120,12 +124,45 @@ class ApiKey(Model):
     revoked_at: Mapped[datetime | None] = mapped_column(MOMENT)
 
 
+class UserTotp(Model):
+    """The authenticator app of one person, in every organization that he is in."""
+
+    __tablename__ = "user_totp"
+
+    user_id: Mapped[UUID] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    # Sealed; dg_app may write but never read it.
+    secret: Mapped[str] = mapped_column(Text, deferred=True, deferred_raiseload=True)
+    created_at: Mapped[datetime] = mapped_column(MOMENT)
+    # None while it is only offered and no code of it was seen yet.
+    confirmed_at: Mapped[datetime | None] = mapped_column(MOMENT)
+    # The newest time step whose code was taken: that one and those before are used up.
+    last_step: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class RecoveryCode(Model):
+    """One code that stands in once for a lost authenticator app."""
+
+    __tablename__ = "recovery_codes"
+    __table_args__ = (
+        UniqueConstraint("user_id", "code_sha256"),
+        CheckConstraint("octet_length(code_sha256) = 32", name="is_sha256"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    code_sha256: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(MOMENT)
+    used_at: Mapped[datetime | None] = mapped_column(MOMENT)
+
+
 class AuthFailure(Model):
     """One attempt to prove who one is that was wrong, or is being judged; of no organization yet."""
 
     __tablename__ = "auth_failures"
     __table_args__ = (
-        CheckConstraint("kind IN ('password', 'mfa')", name="kind_is_known"),
+        CheckConstraint("kind IN ('password', 'mfa', 'recovery')", name="kind_is_known"),
         CheckConstraint("octet_length(account) = 32", name="account_is_hashed"),
         Index(None, "account", "failed_at"),
         Index(None, "address", "failed_at"),

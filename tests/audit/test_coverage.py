@@ -5,6 +5,7 @@ import pytest
 from app.audit.events import AuditEvent
 from app.kit.endpoint import REGISTRY
 from tests.factories import people
+from tests.factories.factor import Factor
 
 AUTH = "/api/v1/auth"
 IDENTITY = ("auth", "api_keys", "projects")
@@ -44,6 +45,33 @@ def _delete_sessions(scene):
     assert scene.alice.delete(f"{AUTH}/sessions").status_code == 204
 
 
+def _enrol(scene):
+    return Factor.enrolled(scene.app, scene.alice)
+
+
+def _login_by_code(scene):
+    factor = _enrol(scene)
+    assert factor.sign_in(factor.codes[0]).status_code == 200
+
+
+def _disable_totp(scene):
+    assert _enrol(scene).person.post(f"{AUTH}/mfa/totp/disable").status_code == 200
+
+
+def _renew_recovery_codes(scene):
+    assert _enrol(scene).person.post(f"{AUTH}/mfa/recovery-codes").status_code == 201
+
+
+def _replace_mfa_policy(scene):
+    form = {"mfa_required": False}
+    assert scene.alice.put(f"{AUTH}/mfa/policy", json=form).status_code == 200
+
+
+def _step_up(scene):
+    form = {"password": scene.alice.password}
+    assert scene.alice.post(f"{AUTH}/step-up", json=form).status_code == 204
+
+
 def _create_key(scene):
     return people.make_key(scene.alice, app=scene.app, kind="personal").key_id
 
@@ -75,6 +103,12 @@ DEEDS = {
     "auth.logout": _logout,
     "auth.delete_session": _delete_session,
     "auth.delete_sessions": _delete_sessions,
+    "auth.login_by_code": _login_by_code,
+    "auth.confirm_totp": _enrol,
+    "auth.disable_totp": _disable_totp,
+    "auth.create_recovery_codes": _renew_recovery_codes,
+    "auth.replace_mfa_policy": _replace_mfa_policy,
+    "auth.create_step_up": _step_up,
     "auth.change_password": _change_password,
     "api_keys.create_api_key": _create_key,
     "api_keys.delete_api_key": _delete_key,

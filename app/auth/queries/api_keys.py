@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.auth.key_cache import BoundProject, KeyIdentity
 from app.auth.key_format import KeyKind
-from app.auth.models import ApiKey
+from app.auth.models import ApiKey, UserTotp
 from app.extensions import db
 from app.kit.tenancy import system_session
 from app.organizations.models import Membership, Organization, User
@@ -42,7 +43,9 @@ def find_key_identity(*, digest: bytes, now: datetime) -> KeyIdentity | None:
             return None
         if row.ApiKey.last_used_at is None or row.ApiKey.last_used_at < now - LAST_USE_GRAIN:
             _note_use(session, row.ApiKey.id, now)
-        return _identity(row.ApiKey, project_name=row.project_name, role=row.role)
+        identity = _identity(row.ApiKey, project_name=row.project_name, role=row.role)
+        # A person who must enrol a second factor first does not get round it by a key of his.
+        return replace(identity, scopes=frozenset()) if row.lacks_factor else identity
 
 
 def project_exists(*, organization_id: UUID, project_id: UUID) -> bool:
@@ -99,7 +102,16 @@ def api_keys_page(
 
 def _living_key(digest: bytes, now: datetime) -> Select[Any]:
     return (
-        select(ApiKey, Membership.role.label("role"), projects.c.name.label("project_name"))
+        select(
+            ApiKey,
+            Membership.role.label("role"),
+            projects.c.name.label("project_name"),
+            (
+                Organization.mfa_required
+                & ApiKey.user_id.is_not(None)
+                & UserTotp.confirmed_at.is_(None)
+            ).label("lacks_factor"),
+        )
         .join(Organization, Organization.id == ApiKey.organization_id)
         .outerjoin(
             Membership,
@@ -108,6 +120,7 @@ def _living_key(digest: bytes, now: datetime) -> Select[Any]:
                 Membership.user_id == ApiKey.user_id,
             ),
         )
+        .outerjoin(UserTotp, UserTotp.user_id == ApiKey.user_id)
         .outerjoin(User, and_(User.id == Membership.user_id, User.disabled_at.is_(None)))
         .outerjoin(
             projects,

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from app.auth.models import RefreshToken, UserSession
+from app.auth.models import RefreshToken, UserSession, UserTotp
 from app.extensions import db
 from app.kit.tenancy import system_session
 from app.organizations.models import Membership, Organization, User
@@ -22,6 +22,8 @@ class SessionStanding:
     role: str
     email: str
     epoch: int
+    # The organization wants a second factor and the bearer has none.
+    lacks_factor: bool
 
 
 def find_session_standing(
@@ -32,11 +34,17 @@ def find_session_standing(
     One query: membership, user, session and organization are read fresh for each request.
     """
     statement = (
-        select(Membership.role, User.email, UserSession.epoch)
+        select(
+            Membership.role,
+            User.email,
+            UserSession.epoch,
+            Organization.mfa_required & UserTotp.confirmed_at.is_(None),
+        )
         .select_from(UserSession)
         .join(Membership, Membership.user_id == UserSession.user_id)
         .join(User, User.id == Membership.user_id)
         .join(Organization, Organization.id == Membership.organization_id)
+        .outerjoin(UserTotp, UserTotp.user_id == UserSession.user_id)
         .where(
             UserSession.id == session_id,
             UserSession.organization_id == organization_id,

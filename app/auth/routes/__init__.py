@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.auth.routes import accounts, sessions  # noqa: F401
+from app.auth.routes import accounts, factors, sessions, step_up  # noqa: F401
 from app.auth.routes import api_keys as api_key_routes  # noqa: F401
 from app.auth.routes.blueprint import api_keys, auth
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 from flask import Response, request
 
 from app.audit.context import act_as
-from app.auth.known_devices import account_key, new_device_token
+from app.auth.challenges import LIFETIME, Challenge, new_challenge
 from app.auth.passwords import PasswordHasher
+from app.auth.routes.answers import lifetimes, session_opened, signed_in, tokens, unstored
 from app.auth.routes.bearer import session_of, user_of
 from app.auth.routes.blueprint import auth as blueprint
 from app.auth.routes.guards import password_guard, settings
@@ -26,8 +27,6 @@ from app.auth.schemas.accounts import (
 )
 from app.auth.service import accounts, sessions
 from app.auth.service.accounts import ProvenUser, Registration
-from app.auth.service.sessions import Lifetimes, Origin, SessionGrant
-from app.auth.tokens import AccessClaims, access_token_lifetime_s, issue_access_token
 from app.kit.endpoint import actor, body, created, endpoint, no_content, ok
 from app.kit.errors import Forbidden, Unauthorized
 from app.kit.problems import problem
@@ -73,7 +72,7 @@ def register() -> Response:
         ip=request.remote_addr,
         now=now,
     )
-    return _unstored(created(_signed_in(proven, _session_opened(proven, now=now), now=now)))
+    return unstored(created(signed_in(proven, session_opened(proven, now=now), now=now)))
 
 
 @endpoint(
@@ -90,7 +89,8 @@ def register() -> Response:
 def login() -> Response:
     """Sign in with e-mail and password.
 
-    A wrong password, an unknown address and a disabled account answer 401 alike. Too many of them
+    Who has a second factor is answered 401 `mfa_required` with a `challenge` for
+    `POST /api/v1/auth/login/mfa`. A wrong password, an unknown address and a disabled account answer 401 alike. Too many of them
     from one place answer 429 `too_many_attempts`; the `device_token` of an earlier answer makes this
     device a place of its own, which strangers cannot use up.
     """
@@ -102,7 +102,10 @@ def login() -> Response:
         guard=password_guard(device_token=typed.device_token),
         now=now,
     )
-    return _unstored(ok(_signed_in(proven, _session_opened(proven, now=now), now=now)))
+    if proven.has_mfa:
+        # Answered, not raised: the password's hash may have been renewed.
+        return unstored(problem(_mfa_required(proven, now=now)))
+    return unstored(ok(signed_in(proven, session_opened(proven, now=now), now=now)))
 
 
 @endpoint(
@@ -146,13 +149,13 @@ def refresh() -> Response:
     grant = sessions.renew_session(
         refresh_token=body(RefreshCreate).refresh_token,
         ip=request.remote_addr,
-        idle=_lifetimes().idle,
+        idle=lifetimes().idle,
         now=datetime.now(UTC),
     )
     if grant is None:
         # Answered, not raised: the end of a session whose token was reused is to be committed.
         return problem(Unauthorized("the refresh token is not valid", code="invalid_refresh_token"))
-    return _unstored(ok(_tokens(grant)))
+    return unstored(ok(tokens(grant)))
 
 
 @endpoint(
@@ -199,64 +202,13 @@ def change_password() -> Response:
         now=now,
     )
     grant = sessions.carry_session_over(
-        user_id=user_id, session_id=session_id, epoch=epoch, now=now
-    )
-    return ok(_tokens(grant))
-
-
-def _unstored(response: Response) -> Response:
-    # An answer that holds tokens is cached by nobody (RFC 6749 section 5.1).
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def _lifetimes() -> Lifetimes:
-    return Lifetimes(
-        absolute=timedelta(days=settings().refresh_token_days),
-        idle=timedelta(minutes=settings().session_idle_minutes),
-    )
-
-
-def _session_opened(proven: ProvenUser, *, now: datetime) -> SessionGrant:
-    return sessions.open_session(
-        user_id=proven.user_id,
-        label=proven.email,
-        epoch=proven.epoch,
-        lifetimes=_lifetimes(),
-        origin=Origin(ip=request.remote_addr, user_agent=request.headers.get("User-Agent")),
+        user_id=user_id,
+        session_id=session_id,
+        epoch=epoch,
+        because="password_changed",
         now=now,
     )
-
-
-def _signed_in(proven: ProvenUser, grant: SessionGrant, *, now: datetime) -> SignedInView:
-    member = get_member(organization_id=proven.organization_id, user_id=proven.user_id)
-    return SignedInView(
-        **_tokens(grant).model_dump(),
-        user=UserView(id=member.user_id, email=member.email, name=member.name),
-        organization=OrganizationView(id=member.organization_id, name=member.organization_name),
-        role=member.role,
-        device_token=new_device_token(
-            account_key(proven.email, secret=settings().secret_key),
-            secret=settings().secret_key,
-            now=now,
-        ),
-    )
-
-
-def _tokens(grant: SessionGrant) -> TokensView:
-    claims = AccessClaims(
-        user_id=grant.user_id,
-        organization_id=grant.organization_id,
-        session_id=grant.session_id,
-        epoch=grant.epoch,
-    )
-    return TokensView(
-        access_token=issue_access_token(claims),
-        token_type="Bearer",  # noqa: S106 - the kind of token, not one
-        expires_in_s=access_token_lifetime_s(),
-        refresh_token=grant.refresh_token,
-        refresh_expires_at=grant.expires_at,
-    )
+    return ok(tokens(grant))
 
 
 def _user_view(organization_id: UUID, user_id: UUID) -> UserView:
@@ -267,4 +219,15 @@ def _user_view(organization_id: UUID, user_id: UUID) -> UserView:
 def _organization_view(organization_id: UUID) -> OrganizationView:
     return OrganizationView(
         id=organization_id, name=get_organization_name(organization_id=organization_id)
+    )
+
+
+def _mfa_required(proven: ProvenUser, *, now: datetime) -> Unauthorized:
+    challenge = new_challenge(
+        Challenge(proven.user_id, proven.epoch), secret=settings().secret_key, now=now
+    )
+    return Unauthorized(
+        "the password is right; send a code to /api/v1/auth/login/mfa",
+        code="mfa_required",
+        members={"challenge": challenge, "expires_in_s": int(LIFETIME.total_seconds())},
     )

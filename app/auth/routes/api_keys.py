@@ -9,6 +9,7 @@ from flask import Response
 
 from app.auth.key_format import KeyKind
 from app.auth.models import ApiKey
+from app.auth.routes.answers import recently_proven
 from app.auth.routes.blueprint import api_keys as blueprint
 from app.auth.schemas.api_keys import (
     ApiKeyArguments,
@@ -59,9 +60,12 @@ def create_api_key() -> Response:
 
     `personal`: acts as oneself, with the named scopes or all that one holds. `ingest`: logs calls into
     one project and does nothing else; needs `projects:write`. `service`: acts for the organization
-    with the named scopes, of which one may give only what one holds; needs `api_keys:write`.
+    with the named scopes, of which one may give only what one holds; needs `api_keys:write` and
+    a fresh proof of who one is (403 `step_up_required`).
     """
     wanted = body(ApiKeyCreate)
+    if wanted.kind is KeyKind.SERVICE and actor().session_id is not None:
+        recently_proven(now=datetime.now(UTC))
     key, secret = api_keys.create_api_key(
         actor=actor(),
         wanted=WantedKey(

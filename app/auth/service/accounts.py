@@ -10,7 +10,10 @@ from sqlalchemy import update
 
 from app.audit.context import Doer, act_as
 from app.audit.service import record
+from app.auth.challenges import find_challenge
 from app.auth.passwords import PasswordHasher, is_too_easy
+from app.auth.queries.factors import has_confirmed_totp
+from app.auth.service.factors import is_right_code, record_recovery
 from app.auth.service.padding import marks_in_use
 from app.auth.service.sessions import end_sessions_of
 from app.auth.service.throttle import Guard, forgive_attempt
@@ -46,6 +49,7 @@ class ProvenUser:
     organization_id: UUID
     email: str
     epoch: int
+    has_mfa: bool = False
 
 
 def register_account(
@@ -102,6 +106,36 @@ def proven_user(
     act_as(Doer(kind="user", id=known.user_id, label=known.email, ip=guard.ip))
     if stored is not None and hasher.is_outdated(stored):
         _renew_hash(known.user_id, off_the_loop(hasher.hashed, password))
+    has_mfa = has_confirmed_totp(user_id=known.user_id)
+    return ProvenUser(known.user_id, known.organization_id, known.email, known.epoch, has_mfa)
+
+
+def proven_by_code(*, challenge: str, code: str, guard: Guard, now: datetime) -> ProvenUser:
+    """Return the person whose second step this is, in whose organization we are then.
+
+    Raises Unauthorized for a challenge or code that is not right, TooManyRequests.
+    """
+    ticket = find_challenge(challenge, secret=guard.secret)
+    known = find_user_by_id(user_id=ticket.user_id) if ticket else None
+    if ticket is None or known is None or known.is_disabled or known.epoch != ticket.epoch:
+        raise Unauthorized("begin again with the password", code="invalid_challenge")
+    if known.organization_id is None:
+        raise Forbidden("no organization has you as a member", code="no_organization")
+    factor = is_right_code(
+        user_id=known.user_id,
+        email=known.email,
+        code=code,
+        key=guard.secret,
+        guard=guard,
+        now=now,
+    )
+    if factor is None:
+        log.info("mfa_refused", user_id=str(known.user_id))
+        raise Unauthorized("the code is wrong, or was used before", code="invalid_mfa_code")
+    enter_organization(known.organization_id)
+    act_as(Doer(kind="user", id=known.user_id, label=known.email, ip=guard.ip))
+    if factor == "recovery":
+        record_recovery(user_id=known.user_id, email=known.email)
     return ProvenUser(known.user_id, known.organization_id, known.email, known.epoch)
 
 

@@ -77,6 +77,7 @@ def open_session(
         refreshed_at=now,
         idle_expires_at=now + min(lifetimes.idle, lifetimes.absolute),
         expires_at=now + lifetimes.absolute,
+        proven_at=now,
         revoked_at=None,
         revoked_because=None,
         user_agent=(origin.user_agent or "")[:LONGEST_USER_AGENT] or None,
@@ -141,7 +142,7 @@ def revoke_other_sessions(*, user_id: UUID, session_id: UUID, label: str, now: d
 
 
 def carry_session_over(
-    *, user_id: UUID, session_id: UUID, epoch: int, now: datetime
+    *, user_id: UUID, session_id: UUID, epoch: int, because: str, now: datetime
 ) -> SessionGrant:
     """Return the session in the user's new epoch with new tokens; his other sessions are ended.
 
@@ -149,7 +150,7 @@ def carry_session_over(
     refused, and is no thief.
     """
     others = (UserSession.user_id == user_id) & (UserSession.id != session_id)
-    _revoke(others, because="password_changed", now=now)
+    _revoke(others, because=because, now=now)
     session = db.session.scalars(
         select(UserSession).where(
             UserSession.organization_id == current_organization_id(), UserSession.id == session_id

@@ -118,6 +118,8 @@ def _wait_of(session: Session, attempt: Attempt, allowances: Allowances) -> time
     counted: list[tuple[ColumnElement[bool], Allowance]]
     counted = [(of_place, each) for each in allowances.place]
     counted += [(of_address, each) for each in allowances.address]
+    if attempt.known_as is None:
+        counted += [(of_account, each) for each in allowances.account]
     soft = allowances.everywhere
     if soft is not None and attempt.known_as is None:
         full = _until_free(session, attempt, allowances.kind, of_account, soft)
