@@ -21,5 +21,6 @@ def register_blueprints(app: Flask) -> None:
     app.register_blueprint(openapi.blueprint)
     app.register_blueprint(auth.auth, url_prefix=f"{API}/auth")
     app.register_blueprint(auth.api_keys, url_prefix=f"{API}/api-keys")
+    app.register_blueprint(auth.security, url_prefix=f"{API}/security")
     app.register_blueprint(projects.blueprint, url_prefix=f"{API}/projects")
     app.register_blueprint(api_gateway.blueprint, url_prefix=f"{API}/api-gateway")

@@ -29,7 +29,10 @@ class AuditEvent(StrEnum):
     SESSION_REUSE_DETECTED = "session.reuse_detected"
 
     API_KEY_CREATED = "api_key.created"
+    API_KEY_UPDATED = "api_key.updated"
+    API_KEY_ROTATED = "api_key.rotated"
     API_KEY_REVOKED = "api_key.revoked"
+    API_KEY_LEAKED = "api_key.leaked"
 
     PROJECT_CREATED = "project.created"
     PROJECT_UPDATED = "project.updated"

@@ -16,8 +16,11 @@ from app.auth.tokens import read_access_token
 from app.kit.actor import Actor, ActorKind
 from app.kit.endpoint import Endpoint
 from app.kit.errors import Forbidden, Unauthorized
+from app.kit.logging import logger
 from app.kit.tenancy import enter_organization
 from app.organizations.roles import ACCOUNT_READ, ACCOUNT_WRITE, scopes_of_role
+
+log = logger(__name__)
 
 MAY_ENROL = frozenset({ACCOUNT_READ, ACCOUNT_WRITE})
 
@@ -96,6 +99,9 @@ def _key_identity(token: str) -> KeyIdentity:
         KEYS.keep(digest, identity, clock_s=clock_s)
     if identity.expires_at <= now:
         raise _unknown_key()
+    if not identity.is_taken_from(request.remote_addr):
+        log.warning("api_key_from_elsewhere", key_id=str(identity.key_id), ip=request.remote_addr)
+        raise Forbidden("the API key is not taken from this address", code="ip_not_allowed")
     return identity
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     LargeBinary,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import INET, TIMESTAMP
 from sqlalchemy.orm import Mapped, mapped_column
@@ -97,6 +98,9 @@ class ApiKey(Model):
         ForeignKeyConstraint(
             ["organization_id", "project_id"], ["projects.organization_id", "projects.id"]
         ),
+        ForeignKeyConstraint(
+            ["organization_id", "rotated_to"], ["api_keys.organization_id", "api_keys.id"]
+        ),
         CheckConstraint("kind IN ('personal', 'service', 'ingest')", name="kind_is_known"),
         CheckConstraint("(kind = 'personal') = (user_id IS NOT NULL)", name="personal_has_user"),
         CheckConstraint("(kind = 'ingest') = (project_id IS NOT NULL)", name="ingest_has_project"),
@@ -118,6 +122,10 @@ class ApiKey(Model):
     secret_sha256: Mapped[bytes] = mapped_column(LargeBinary)
     prefix: Mapped[str] = mapped_column(Text)
     last4: Mapped[str] = mapped_column(Text)
+    # Networks (CIDR) from which it is taken; none means from anywhere.
+    allowed_ips: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    # The key that took its place; this one goes on until it expires.
+    rotated_to: Mapped[UUID | None]
     created_at: Mapped[datetime] = mapped_column(MOMENT)
     expires_at: Mapped[datetime] = mapped_column(MOMENT)
     last_used_at: Mapped[datetime | None] = mapped_column(MOMENT)

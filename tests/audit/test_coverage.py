@@ -8,7 +8,7 @@ from tests.factories import people
 from tests.factories.factor import Factor
 
 AUTH = "/api/v1/auth"
-IDENTITY = ("auth", "api_keys", "projects")
+IDENTITY = ("auth", "api_keys", "security", "projects")
 
 
 def _register(scene):
@@ -80,6 +80,23 @@ def _delete_key(scene):
     assert scene.alice.delete(f"/api/v1/api-keys/{_create_key(scene)}").status_code == 204
 
 
+def _update_key(scene):
+    path = f"/api/v1/api-keys/{_create_key(scene)}"
+    assert scene.alice.patch(path, json={"name": "new"}).status_code == 200
+
+
+def _rotate_key(scene):
+    path = f"/api/v1/api-keys/{_create_key(scene)}/rotate"
+    assert scene.alice.post(path, json={}).status_code == 201
+
+
+def _report_leak(scene):
+    token = people.make_key(scene.alice, app=scene.app, kind="personal").token
+    form = {"token": token}
+    client = scene.app.test_client()
+    assert client.post("/api/v1/security/token-leaks", json=form).status_code == 202
+
+
 def _create_project(scene):
     return f"/api/v1/projects/{people.make_project(scene.alice).id}"
 
@@ -112,6 +129,9 @@ DEEDS = {
     "auth.change_password": _change_password,
     "api_keys.create_api_key": _create_key,
     "api_keys.delete_api_key": _delete_key,
+    "api_keys.update_api_key": _update_key,
+    "api_keys.rotate_api_key": _rotate_key,
+    "security.create_token_leak": _report_leak,
     "projects.create_project": _create_project,
     "projects.replace_project": _replace_project,
     "projects.update_project": _update_project,

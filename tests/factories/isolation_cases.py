@@ -96,6 +96,13 @@ CASES: dict[str, Case] = {
         body_names=("project",),
     ),
     "api_keys.list_api_keys": Case(query=PROJECT, lists="api_key"),
+    "api_keys.show_api_key": Case(path={"api_key_id": "api_key"}),
+    "api_keys.update_api_key": Case(
+        path={"api_key_id": "api_key"}, body=lambda _ids: {"name": "Walked"}
+    ),
+    "api_keys.rotate_api_key": Case(path={"api_key_id": "api_key"}, body=lambda _ids: {}),
+    # Whoever holds the text of a key may end it; here it is nobody's.
+    "security.create_token_leak": Case(body=lambda _ids: {"token": "dgp_" + "0" * 36}),
     "api_keys.delete_api_key": Case(path={"api_key_id": "api_key"}),
     "projects.list_projects": Case(lists="project"),
     "projects.create_project": Case(body=_project_form),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
 
@@ -58,14 +59,38 @@ def project_exists(*, organization_id: UUID, project_id: UUID) -> bool:
     return db.session.execute(statement).first() is not None
 
 
-def find_api_key(*, organization_id: UUID, api_key_id: UUID) -> ApiKey | None:
-    """Return the key unless it is revoked."""
+def find_api_key(
+    *, organization_id: UUID, api_key_id: UUID, is_living: bool = True
+) -> ApiKey | None:
+    """Return the key, locked until the end of the transaction; a revoked one only by `is_living=False`."""
+    statement = select(ApiKey).where(
+        ApiKey.organization_id == organization_id, ApiKey.id == api_key_id
+    )
+    if is_living:
+        statement = statement.where(ApiKey.revoked_at.is_(None)).with_for_update()
+    return db.session.scalar(statement)
+
+
+def find_key_organization(*, digest: bytes) -> UUID | None:
+    """Return whose living key this is: the look-up before the tenant is known, as dg_system."""
+    with system_session() as session:
+        return session.scalar(
+            select(ApiKey.organization_id).where(
+                ApiKey.secret_sha256 == digest, ApiKey.revoked_at.is_(None)
+            )
+        )
+
+
+def find_api_key_by_digest(*, organization_id: UUID, digest: bytes) -> ApiKey | None:
+    """Return the living key of this digest, locked until the end of the transaction."""
     return db.session.scalar(
-        select(ApiKey).where(
+        select(ApiKey)
+        .where(
             ApiKey.organization_id == organization_id,
-            ApiKey.id == api_key_id,
+            ApiKey.secret_sha256 == digest,
             ApiKey.revoked_at.is_(None),
         )
+        .with_for_update()
     )
 
 
@@ -165,6 +190,7 @@ def _identity(key: ApiKey, *, project_name: str | None, role: str | None) -> Key
         project=project,
         label=f"{key.name} ({key.prefix}...{key.last4})",
         expires_at=key.expires_at,
+        networks=tuple(ip_network(network) for network in key.allowed_ips),
     )
 
 

@@ -6,3 +6,4 @@ from flask import Blueprint
 
 auth = Blueprint("auth", __name__)
 api_keys = Blueprint("api_keys", __name__)
+security = Blueprint("security", __name__)

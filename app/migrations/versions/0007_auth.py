@@ -1,4 +1,4 @@
-"""Sessions that end when nobody uses them; failures to prove who one is; second factors."""
+"""Sessions that end when nobody uses them; failures to prove who one is; second factors; rotation of keys."""
 
 from __future__ import annotations
 
@@ -112,14 +112,25 @@ FACTORS_BACK = (
     "ALTER TABLE organizations DROP COLUMN mfa_required",
 )
 
+API_KEYS = (
+    """
+    ALTER TABLE api_keys
+        ADD COLUMN allowed_ips text[] NOT NULL DEFAULT '{}',
+        ADD COLUMN rotated_to uuid,
+        ADD CONSTRAINT fk_api_keys_organization_id_rotated_to_api_keys
+            FOREIGN KEY (organization_id, rotated_to) REFERENCES api_keys (organization_id, id)
+    """,
+)
+API_KEYS_BACK = ("ALTER TABLE api_keys DROP COLUMN allowed_ips, DROP COLUMN rotated_to",)
+
 
 def upgrade() -> None:
     op.execute("SET LOCAL ROLE dg_owner")
-    for statement in (*SESSIONS, *FAILURES, *FACTORS):
+    for statement in (*SESSIONS, *FAILURES, *FACTORS, *API_KEYS):
         op.execute(statement)
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL ROLE dg_owner")
-    for statement in (*FACTORS_BACK, *FAILURES_BACK, *SESSIONS_BACK):
+    for statement in (*API_KEYS_BACK, *FACTORS_BACK, *FAILURES_BACK, *SESSIONS_BACK):
         op.execute(statement)
