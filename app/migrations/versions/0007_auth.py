@@ -16,8 +16,10 @@ SESSIONS = (
         ADD COLUMN proven_at timestamptz,
         DROP CONSTRAINT ck_sessions_revoked_because_is_known
     """,
-    # Not now(): nobody has shown who he is by this revision.
+    # Rows are hidden from dg_owner by row-level security. Not now(): nobody has shown who he is.
+    "SET LOCAL ROLE dg_system",
     "UPDATE sessions SET idle_expires_at = expires_at, proven_at = created_at",
+    "SET LOCAL ROLE dg_owner",
     """
     ALTER TABLE sessions
         ALTER COLUMN idle_expires_at SET NOT NULL,
@@ -28,7 +30,9 @@ SESSIONS = (
     """,
 )
 SESSIONS_BACK = (
+    "SET LOCAL ROLE dg_system",
     "UPDATE sessions SET revoked_because = 'revoked' WHERE revoked_because = 'factor_changed'",
+    "SET LOCAL ROLE dg_owner",
     """
     ALTER TABLE sessions
         DROP COLUMN idle_expires_at,
