@@ -32,7 +32,10 @@ def unstored(response: Response) -> Response:
 def lifetimes() -> Lifetimes:
     return Lifetimes(
         absolute=timedelta(days=settings().refresh_token_days),
-        idle=timedelta(minutes=settings().session_idle_minutes),
+        # Only renewal counts as use, and nobody renews before his access token ends.
+        idle=timedelta(
+            minutes=max(settings().session_idle_minutes, 2 * settings().access_token_minutes)
+        ),
     )
 
 

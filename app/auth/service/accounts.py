@@ -13,7 +13,7 @@ from app.audit.service import record
 from app.auth.challenges import find_challenge
 from app.auth.passwords import PasswordHasher, is_too_easy
 from app.auth.queries.factors import has_confirmed_totp
-from app.auth.service.factors import is_right_code, record_recovery
+from app.auth.service.factors import disable_totp, is_right_code, new_epoch, record_recovery
 from app.auth.service.padding import marks_in_use
 from app.auth.service.sessions import end_sessions_of
 from app.auth.service.throttle import Guard, forgive_attempt
@@ -191,6 +191,23 @@ def reset_password(
     _store_password(known.user_id, off_the_loop(hasher.hashed, password), now=now)
     end_sessions_of(user_id=known.user_id, now=now)
     _record_password(known, event="user.password_reset")
+
+
+def reset_factor(*, email: str, doer: Doer) -> None:
+    """Take the second factor from a person who lost it, and end his sessions everywhere.
+
+    Raises NotFound for an unknown address, Forbidden for a person without an organization, Conflict
+    for one without a second factor.
+    """
+    known = find_user_by_email(email=email)
+    if known is None:
+        raise NotFound("nobody has this e-mail address")
+    if known.organization_id is None:
+        raise Forbidden("no organization has this person as a member", code="no_organization")
+    enter_organization(known.organization_id)
+    act_as(doer)
+    disable_totp(user_id=known.user_id, email=known.email)
+    new_epoch(user_id=known.user_id)
 
 
 def refuse_easy_password(
