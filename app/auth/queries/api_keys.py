@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Uuid, and_, column, or_, select, table, update
+from sqlalchemy import ColumnElement, Select, Uuid, and_, column, or_, select, table, update
 from sqlalchemy.orm import Session
 
 from app.auth.key_cache import BoundProject, KeyIdentity
@@ -155,15 +155,18 @@ def _living_key(digest: bytes, now: datetime) -> Select[Any]:
                 projects.c.deleted_at.is_(None),
             ),
         )
-        .where(
-            ApiKey.secret_sha256 == digest,
-            ApiKey.revoked_at.is_(None),
-            ApiKey.expires_at > now,
-            Organization.deleted_at.is_(None),
-            or_(ApiKey.kind != str(KeyKind.PERSONAL), User.id.is_not(None)),
-            or_(ApiKey.kind != str(KeyKind.INGEST), projects.c.id.is_not(None)),
-        )
+        .where(ApiKey.secret_sha256 == digest, *_alive(now))
     )
+
+
+def _alive(now: datetime) -> list[ColumnElement[bool]]:
+    return [
+        ApiKey.revoked_at.is_(None),
+        ApiKey.expires_at > now,
+        Organization.deleted_at.is_(None),
+        or_(ApiKey.kind != str(KeyKind.PERSONAL), User.id.is_not(None)),
+        or_(ApiKey.kind != str(KeyKind.INGEST), projects.c.id.is_not(None)),
+    ]
 
 
 def _note_use(session: Session, key_id: UUID, now: datetime) -> None:
