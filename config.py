@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 WEAK_SECRETS = frozenset({"change-me", "changeme", "secret", "dev", "devguard", "password"})
 MINIMUM_SECRET_BYTES = 32
+_RATE = r"[1-9]\d{0,8} per ([1-9]\d{0,3} )?(second|minute|hour|day)s?"
+RATES = re.compile(rf"{_RATE}(;{_RATE})*", re.ASCII)
 # A UNIX socket path may have 107 bytes; PostgreSQL appends "/.s.PGSQL.5432".
 LONGEST_SOCKET_DIRECTORY = 80
 ENCRYPTION_KEY_BYTES = 32
@@ -66,11 +68,17 @@ class Config:
     ratelimit_read: str = "600 per minute"
     ratelimit_write: str = "300 per minute"
     ratelimit_ingest: str = "6000 per minute"
+    login_failures_per_place: str = "5 per 15 minutes"
+    login_failures_per_address: str = "20 per 5 minutes"
+    login_failures_everywhere: str = "50 per hour"
     trusted_proxies: int = 0
     cors_origins: tuple[str, ...] = ()
+    password_scheme: str = "bcrypt"  # noqa: S105 - the name of a scheme
     bcrypt_rounds: int = 12
+    breached_passwords: Path | None = None
     access_token_minutes: int = 10
     refresh_token_days: int = 30
+    session_idle_minutes: int = 10_080
     registration_open: bool = True
     retention_days: int = 90
     compress_after_days: int = 7
@@ -119,14 +127,28 @@ class Config:
             ratelimit_read=env.get("RATELIMIT_READ") or "600 per minute",
             ratelimit_write=env.get("RATELIMIT_WRITE") or "300 per minute",
             ratelimit_ingest=env.get("RATELIMIT_INGEST") or "6000 per minute",
+            login_failures_per_place=_rates(
+                env, "DEVGUARD_LOGIN_FAILURES_PER_PLACE", default="5 per 15 minutes"
+            ),
+            login_failures_per_address=_rates(
+                env, "DEVGUARD_LOGIN_FAILURES_PER_ADDRESS", default="20 per 5 minutes"
+            ),
+            login_failures_everywhere=_rates(
+                env, "DEVGUARD_LOGIN_FAILURES_EVERYWHERE", default="50 per hour"
+            ),
             trusted_proxies=_integer(env, "DEVGUARD_TRUSTED_PROXIES", default=0, least=0, most=10),
             cors_origins=_origins(env),
+            password_scheme=_password_scheme(env),
             bcrypt_rounds=_integer(env, "DEVGUARD_BCRYPT_ROUNDS", default=12, least=4, most=16),
+            breached_passwords=_readable_file(env, "DEVGUARD_BREACHED_PASSWORDS"),
             access_token_minutes=_integer(
                 env, "DEVGUARD_ACCESS_TOKEN_MINUTES", default=10, least=1, most=1440
             ),
             refresh_token_days=_integer(
                 env, "DEVGUARD_REFRESH_TOKEN_DAYS", default=30, least=1, most=365
+            ),
+            session_idle_minutes=_integer(
+                env, "DEVGUARD_SESSION_IDLE_MINUTES", default=10_080, least=15, most=525_600
             ),
             registration_open=_boolean(env, "DEVGUARD_REGISTRATION_OPEN", default=True),
             retention_days=_integer(env, "DEVGUARD_RETENTION_DAYS", default=90, least=1, most=3650),
@@ -348,6 +370,29 @@ def _origins(env: Mapping[str, str]) -> tuple[str, ...]:
     if "*" in origins:
         raise ConfigError("CORS_ORIGINS: must list origins; `*` is refused")
     return origins
+
+
+def _rates(env: Mapping[str, str], name: str, *, default: str) -> str:
+    text = env.get(name) or default
+    if not RATES.fullmatch(text):
+        raise ConfigError(f"{name}: must be like `5 per 15 minutes;50 per hour`, not {text!r}")
+    return text
+
+
+def _password_scheme(env: Mapping[str, str]) -> str:
+    scheme = (env.get("DEVGUARD_PASSWORD_SCHEME") or "bcrypt").lower()
+    if scheme not in {"bcrypt", "argon2id"}:
+        raise ConfigError("DEVGUARD_PASSWORD_SCHEME: must be bcrypt or argon2id")
+    return scheme
+
+
+def _readable_file(env: Mapping[str, str], name: str) -> Path | None:
+    if not env.get(name):
+        return None
+    path = Path(env[name]).expanduser().resolve()
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise ConfigError(f"{name}: must be a file that can be read")
+    return path
 
 
 def _log_level(env: Mapping[str, str]) -> str:

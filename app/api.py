@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Flask
 
 from app.api_gateway import routes as api_gateway
+from app.auth import routes as auth
 from app.auth.authenticator import authenticate
-from app.auth.routes import accounts, api_keys
 from app.kit import health, openapi
 from app.kit.endpoint import REGISTRY
 from app.projects import routes as projects
@@ -19,7 +19,8 @@ def register_blueprints(app: Flask) -> None:
     REGISTRY.authenticator = authenticate
     app.register_blueprint(health.blueprint)
     app.register_blueprint(openapi.blueprint)
-    app.register_blueprint(accounts.blueprint, url_prefix=f"{API}/auth")
-    app.register_blueprint(api_keys.blueprint, url_prefix=f"{API}/api-keys")
+    app.register_blueprint(auth.auth, url_prefix=f"{API}/auth")
+    app.register_blueprint(auth.api_keys, url_prefix=f"{API}/api-keys")
+    app.register_blueprint(auth.security, url_prefix=f"{API}/security")
     app.register_blueprint(projects.blueprint, url_prefix=f"{API}/projects")
     app.register_blueprint(api_gateway.blueprint, url_prefix=f"{API}/api-gateway")

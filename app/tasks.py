@@ -20,6 +20,7 @@ SCHEDULE: dict[str, Every] = {
     "api_gateway.compact_rollups": Every(timedelta(seconds=10)),
     "api_gateway.keep_partitions": Every(timedelta(hours=1), offset=timedelta(minutes=3)),
     "auth.forget_ended_sessions": Every(timedelta(days=1), offset=timedelta(minutes=11)),
+    "auth.forget_failures": Every(timedelta(hours=1), offset=timedelta(minutes=17)),
     "kit.clean_job_records": Every(timedelta(hours=1), offset=timedelta(minutes=7)),
 }
 

@@ -77,6 +77,10 @@ def config(database_url: str, redis_url: str, server_home: Path) -> Config:
             "RATELIMIT_ENABLED": "false",
             "DEVGUARD_BCRYPT_ROUNDS": "4",
             "DEVGUARD_LOG_LEVEL": "WARNING",
+            # Everybody here comes from 127.0.0.1; tests/auth/test_throttle.py uses the real figures.
+            "DEVGUARD_LOGIN_FAILURES_PER_PLACE": "1000 per minute",
+            "DEVGUARD_LOGIN_FAILURES_PER_ADDRESS": "100000 per minute",
+            "DEVGUARD_LOGIN_FAILURES_EVERYWHERE": "1000 per minute",
         }
     )
 

@@ -129,3 +129,16 @@ class TestEmbeddedSocketDirectory:
 
         assert len(directories) == 2
         assert all(len(str(directory)) <= 80 for directory in directories)
+
+
+class TestPasswordSettings:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("DEVGUARD_PASSWORD_SCHEME", "md5"),
+            ("DEVGUARD_BREACHED_PASSWORDS", "/no/such/file"),
+        ],
+    )
+    def test_are_refused_by_name(self, tmp_path, name, value):
+        with pytest.raises(ConfigError, match=name):
+            Config.from_environment({"DEVGUARD_HOME": str(tmp_path), name: value})

@@ -14,9 +14,15 @@ from app.auth.queries.api_keys import find_key_identity
 from app.auth.queries.sessions import find_session_standing
 from app.auth.tokens import read_access_token
 from app.kit.actor import Actor, ActorKind
-from app.kit.errors import Unauthorized
+from app.kit.endpoint import Endpoint
+from app.kit.errors import Forbidden, Unauthorized
+from app.kit.logging import logger
 from app.kit.tenancy import enter_organization
-from app.organizations.roles import scopes_of_role
+from app.organizations.roles import ACCOUNT_READ, ACCOUNT_WRITE, scopes_of_role
+
+log = logger(__name__)
+
+MAY_ENROL = frozenset({ACCOUNT_READ, ACCOUNT_WRITE})
 
 
 def authenticate(token: str) -> Actor:
@@ -37,6 +43,8 @@ def _actor_of_session(token: str) -> Actor:
     )
     if standing is None or standing.epoch != claims.epoch:
         raise Unauthorized("the session has ended; sign in again", code="session_ended")
+    if standing.lacks_factor:
+        _refuse_all_but_enrolment()
     return Actor(
         kind=ActorKind.USER,
         organization_id=claims.organization_id,
@@ -44,10 +52,19 @@ def _actor_of_session(token: str) -> Actor:
         api_key_id=None,
         session_id=claims.session_id,
         role=standing.role,
-        scopes=scopes_of_role(standing.role),
+        scopes=MAY_ENROL if standing.lacks_factor else scopes_of_role(standing.role),
         project_id=None,
         label=standing.email,
     )
+
+
+def _refuse_all_but_enrolment() -> None:
+    spec: Endpoint | None = g.get("endpoint")
+    if spec is not None and spec.scope not in MAY_ENROL:
+        raise Forbidden(
+            "this organization wants a second factor: enrol one at /api/v1/auth/mfa/totp",
+            code="mfa_enrolment_required",
+        )
 
 
 def _actor_of_key(token: str) -> Actor:
@@ -82,6 +99,9 @@ def _key_identity(token: str) -> KeyIdentity:
         KEYS.keep(digest, identity, clock_s=clock_s)
     if identity.expires_at <= now:
         raise _unknown_key()
+    if not identity.is_taken_from(request.remote_addr):
+        log.warning("api_key_from_elsewhere", key_id=str(identity.key_id), ip=request.remote_addr)
+        raise Forbidden("the API key is not taken from this address", code="ip_not_allowed")
     return identity
 
 

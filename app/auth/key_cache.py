@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from app.auth.places import Network, is_within
+
 LIFETIME_S = 2.0
 RENEWED_AFTER = 0.75
 MOST_ENTRIES = 4096
@@ -35,6 +37,12 @@ class KeyIdentity:
     project: BoundProject | None
     label: str
     expires_at: datetime
+    # From where it is taken; none means from anywhere.
+    networks: tuple[Network, ...] = ()
+
+    def is_taken_from(self, ip: str | None) -> bool:
+        """Return whether the key may be used from this address."""
+        return not self.networks or is_within(ip, self.networks)
 
 
 @dataclass(slots=True)

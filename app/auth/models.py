@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     CheckConstraint,
     ForeignKey,
     ForeignKeyConstraint,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     LargeBinary,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import INET, TIMESTAMP
 from sqlalchemy.orm import Mapped, mapped_column
@@ -32,9 +34,11 @@ class UserSession(Model):
         UniqueConstraint("organization_id", "id"),
         ForeignKeyConstraint(["organization_id", "user_id"], MEMBERSHIP, ondelete="CASCADE"),
         CheckConstraint(
-            "revoked_because IN ('logout', 'password_changed', 'reuse', 'revoked')",
+            "revoked_because IN"
+            " ('logout', 'password_changed', 'factor_changed', 'reuse', 'revoked')",
             name="revoked_because_is_known",
         ),
+        CheckConstraint("idle_expires_at <= expires_at", name="idle_ends_first"),
         Index(None, "organization_id", "user_id"),
         Index(None, "user_id"),
     )
@@ -46,7 +50,11 @@ class UserSession(Model):
     epoch: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(MOMENT)
     refreshed_at: Mapped[datetime] = mapped_column(MOMENT)
+    # When it ends unless it is renewed before; never after expires_at, which nothing moves.
+    idle_expires_at: Mapped[datetime] = mapped_column(MOMENT)
     expires_at: Mapped[datetime] = mapped_column(MOMENT)
+    # When its person last showed that he is who he says; changes to credentials need it fresh.
+    proven_at: Mapped[datetime] = mapped_column(MOMENT)
     revoked_at: Mapped[datetime | None] = mapped_column(MOMENT)
     revoked_because: Mapped[str | None] = mapped_column(Text)
     user_agent: Mapped[str | None] = mapped_column(Text)
@@ -90,6 +98,9 @@ class ApiKey(Model):
         ForeignKeyConstraint(
             ["organization_id", "project_id"], ["projects.organization_id", "projects.id"]
         ),
+        ForeignKeyConstraint(
+            ["organization_id", "rotated_to"], ["api_keys.organization_id", "api_keys.id"]
+        ),
         CheckConstraint("kind IN ('personal', 'service', 'ingest')", name="kind_is_known"),
         CheckConstraint("(kind = 'personal') = (user_id IS NOT NULL)", name="personal_has_user"),
         CheckConstraint("(kind = 'ingest') = (project_id IS NOT NULL)", name="ingest_has_project"),
@@ -111,7 +122,65 @@ class ApiKey(Model):
     secret_sha256: Mapped[bytes] = mapped_column(LargeBinary)
     prefix: Mapped[str] = mapped_column(Text)
     last4: Mapped[str] = mapped_column(Text)
+    # Networks (CIDR) from which it is taken; none means from anywhere.
+    allowed_ips: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    # The key that took its place; this one goes on until it expires.
+    rotated_to: Mapped[UUID | None]
     created_at: Mapped[datetime] = mapped_column(MOMENT)
     expires_at: Mapped[datetime] = mapped_column(MOMENT)
     last_used_at: Mapped[datetime | None] = mapped_column(MOMENT)
     revoked_at: Mapped[datetime | None] = mapped_column(MOMENT)
+
+
+class UserTotp(Model):
+    """The authenticator app of one person, in every organization that he is in."""
+
+    __tablename__ = "user_totp"
+
+    user_id: Mapped[UUID] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    # Sealed; dg_app may write but never read it.
+    secret: Mapped[str] = mapped_column(Text, deferred=True, deferred_raiseload=True)
+    created_at: Mapped[datetime] = mapped_column(MOMENT)
+    # None while it is only offered and no code of it was seen yet.
+    confirmed_at: Mapped[datetime | None] = mapped_column(MOMENT)
+    # The newest time step whose code was taken: that one and those before are used up.
+    last_step: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class RecoveryCode(Model):
+    """One code that stands in once for a lost authenticator app."""
+
+    __tablename__ = "recovery_codes"
+    __table_args__ = (
+        UniqueConstraint("user_id", "code_sha256"),
+        CheckConstraint("octet_length(code_sha256) = 32", name="is_sha256"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    code_sha256: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(MOMENT)
+    used_at: Mapped[datetime | None] = mapped_column(MOMENT)
+
+
+class AuthFailure(Model):
+    """One attempt to prove who one is that was wrong, or is being judged; of no organization yet."""
+
+    __tablename__ = "auth_failures"
+    __table_args__ = (
+        CheckConstraint("kind IN ('password', 'mfa', 'recovery')", name="kind_is_known"),
+        CheckConstraint("octet_length(account) = 32", name="account_is_hashed"),
+        Index(None, "account", "failed_at"),
+        Index(None, "address", "failed_at"),
+        Index(None, "failed_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    # A keyed hash of the address that was typed: it may be nobody's.
+    account: Mapped[bytes] = mapped_column(LargeBinary)
+    place: Mapped[str] = mapped_column(Text)
+    address: Mapped[str] = mapped_column(Text)
+    failed_at: Mapped[datetime] = mapped_column(MOMENT)

@@ -73,6 +73,20 @@ def reset_password(email: str, password: str) -> None:
     click.echo("the password is changed and every session has ended")
 
 
+@users.command("reset-mfa")
+@click.option("--email", required=True)
+def reset_mfa(email: str) -> None:
+    """Take the second factor from a person who lost app and recovery codes; ends his sessions."""
+    try:
+        with transaction():
+            accounts.reset_factor(email=_email(email), doer=OPERATOR)
+    except DevGuardError as error:
+        raise click.ClickException(error.detail) from None
+    finally:
+        leave_organization()
+    click.echo("the second factor is gone and every session has ended")
+
+
 @organizations.command("list")
 def list_organizations() -> None:
     """List every organization with its number of members."""

@@ -33,12 +33,15 @@ class DevGuardError(Exception):
         code: str | None = None,
         faults: Sequence[Fault] = (),
         headers: dict[str, str] | None = None,
+        members: dict[str, str | int] | None = None,
     ) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title
         self.code = code or type(self).code
         self.faults = tuple(faults)
         self.headers = dict(headers or {})
+        # Extension members of the problem (RFC 9457 section 3.2): what the caller needs to go on.
+        self.members = dict(members or {})
 
 
 class BadRequest(DevGuardError):
@@ -52,8 +55,15 @@ class Unauthorized(DevGuardError):
     title = "No valid credential"
     code = "unauthorized"
 
-    def __init__(self, detail: str | None = None, *, code: str | None = None) -> None:
-        super().__init__(detail, code=code, headers={"WWW-Authenticate": 'Bearer realm="devguard"'})
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        code: str | None = None,
+        members: dict[str, str | int] | None = None,
+    ) -> None:
+        headers = {"WWW-Authenticate": 'Bearer realm="devguard"'}
+        super().__init__(detail, code=code, headers=headers, members=members)
 
 
 class Forbidden(DevGuardError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -39,6 +40,7 @@ def problem(error: DevGuardError) -> Response:
         code=error.code,
         detail=error.detail,
         errors=[fault.as_json() for fault in error.faults],
+        members=error.members,
     )
     response.headers.update(error.headers)
     return response
@@ -87,9 +89,16 @@ def _fault(error: Exception) -> Response:
 
 
 def _problem(
-    *, status: int, title: str, code: str, detail: str, errors: list[dict[str, str]] | None = None
+    *,
+    status: int,
+    title: str,
+    code: str,
+    detail: str,
+    errors: list[dict[str, str]] | None = None,
+    members: Mapping[str, str | int] | None = None,
 ) -> Response:
     content: dict[str, Any] = {
+        **(members or {}),
         "type": "about:blank",
         "title": title,
         "status": status,

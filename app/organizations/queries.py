@@ -88,6 +88,15 @@ def email_is_taken(*, email: str) -> bool:
         return bool(session.scalar(select(select(User.id).where(User.email == email).exists())))
 
 
+def password_marks() -> frozenset[str]:
+    """Return the schemes and costs of all stored passwords, as `auth.passwords.MARK` finds them."""
+    found = func.substring(
+        User.password_hash, r"\$2[aby]\$\d\d\$|\$argon2id\$v=\d+\$m=\d+,t=\d+,p=\d+\$"
+    )
+    with system_session() as session:
+        return frozenset(mark for mark in session.scalars(select(found).distinct()) if mark)
+
+
 def organizations_overview() -> list[OrganizationOverview]:
     """Return every organization of this installation, the oldest first."""
     members = func.count(Membership.user_id)

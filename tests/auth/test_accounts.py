@@ -8,6 +8,9 @@ import bcrypt
 import pytest
 
 from app import create_app
+from app.auth.passwords import ARGON2_MARK, PasswordHasher, mark_of
+from app.auth.service import accounts
+from app.auth.service.padding import forget_marks, marks_in_use
 from tests.factories import people
 
 AUTH = "/api/v1/auth"
@@ -78,6 +81,7 @@ class TestRegister:
             ("password", "nul \x00 inside"),
             ("password", "aaaaaaaaaa"),
             ("password", "Dora12345"),
+            ("password", "Password123"),
             ("name", ""),
             ("name", "   "),
             ("name", "x" * 201),
@@ -152,6 +156,7 @@ class TestLogin:
         assert told[0] == told[1] == told[2]
 
     def test_hashes_once_whoever_asks(self, anonymous, alice, bob, as_system, monkeypatch):
+        monkeypatch.setattr(accounts, "marks_in_use", frozenset)
         as_system("UPDATE users SET disabled_at = now() WHERE id = :id", id=bob.user_id)
         costs = []
         check = bcrypt.checkpw
@@ -185,6 +190,55 @@ class TestLogin:
         ((stored,),) = as_system(read, id=alice.user_id)
         assert stored.startswith("bcrypt:$2b$04$")
         assert people.sign_in(app, email=alice.email, password=alice.password)
+
+    def test_renews_a_hash_of_another_scheme(self, app, alice, as_system):
+        argon2 = PasswordHasher(rounds=4, secret="s" * 32, scheme="argon2id").hashed(alice.password)
+        set_hash = "UPDATE users SET password_hash = :hash WHERE id = :id"
+        as_system(set_hash, hash=argon2, id=alice.user_id)
+
+        people.sign_in(app, email=alice.email, password=alice.password)
+
+        read = "SELECT password_hash FROM users WHERE id = :id"
+        ((stored,),) = as_system(read, id=alice.user_id)
+        assert stored.startswith("bcrypt:$2b$04$")
+
+    def test_hashes_by_argon2id_where_the_operator_says_so(self, app, config, alice, as_system):
+        other = create_app(replace(config, password_scheme="argon2id"))
+
+        people.sign_in(other, email=alice.email, password=alice.password)
+
+        read = "SELECT password_hash FROM users WHERE id = :id"
+        ((stored,),) = as_system(read, id=alice.user_id)
+        assert stored.startswith(f"argon2id:{ARGON2_MARK}")
+        forget_marks()
+        with app.app_context():
+            assert {ARGON2_MARK, "$2b$04$"} <= marks_in_use()
+        assert people.sign_in(app, email=alice.email, password=alice.password)
+        with other.app_context():
+            other.extensions["sqlalchemy"].engine.dispose()
+
+    def test_does_the_work_of_every_scheme_in_use_at_a_refusal(
+        self, anonymous, alice, bob, as_system, monkeypatch
+    ):
+        argon2 = PasswordHasher(rounds=4, secret="s" * 32, scheme="argon2id").hashed(bob.password)
+        set_hash = "UPDATE users SET password_hash = :hash WHERE id = :id"
+        as_system(set_hash, hash=argon2, id=bob.user_id)
+        monkeypatch.setattr(accounts, "marks_in_use", lambda: {ARGON2_MARK, "$2b$04$"})
+        done = []
+        match = PasswordHasher.matches
+        monkeypatch.setattr(
+            PasswordHasher,
+            "matches",
+            lambda hasher, typed, stored: (
+                done[-1].append(mark_of(stored or "") or "$2b$04$") or match(hasher, typed, stored)
+            ),
+        )
+
+        for email in (alice.email, bob.email, "nobody@example.com"):
+            done.append([])
+            anonymous.post(f"{AUTH}/login", json={"email": email, "password": "wrong password"})
+
+        assert {tuple(sorted(marks)) for marks in done} == {("$2b$04$", ARGON2_MARK)}
 
     def test_survives_a_broken_hash(self, anonymous, alice, as_system):
         as_system("UPDATE users SET password_hash = 'bcrypt:?' WHERE id = :id", id=alice.user_id)
@@ -241,7 +295,8 @@ class TestShowMe:
             "UPDATE users SET epoch = epoch + 1 WHERE id = :id",
             "UPDATE sessions SET epoch = epoch + 1 WHERE user_id = :id",
             "UPDATE sessions SET revoked_at = now() WHERE user_id = :id",
-            "UPDATE sessions SET expires_at = now() WHERE user_id = :id",
+            "UPDATE sessions SET idle_expires_at = now(), expires_at = now() WHERE user_id = :id",
+            "UPDATE sessions SET idle_expires_at = now() WHERE user_id = :id",
             "DELETE FROM memberships WHERE user_id = :id",
             DELETE_ORGANIZATION,
         ],

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.factories import people
+from tests.factories.factor import Factor
 
 
 @pytest.fixture
@@ -70,6 +71,27 @@ class TestResetPassword:
 
         assert done.exit_code == 1
         assert "nobody has this e-mail address" in done.output
+
+
+class TestResetMfa:
+    def test_makes_the_password_enough_and_ends_every_session(
+        self, app, bob, flask_command, as_system
+    ):
+        person = Factor.enrolled(app, bob).person
+
+        done = flask_command("users", "reset-mfa", "--email", bob.email)
+
+        assert done.exit_code == 0, done.output
+        assert person.get("/api/v1/auth/me").status_code == 401
+        assert people.sign_in(app, email=bob.email, password=bob.password)
+        read = (
+            "SELECT event FROM audit_logs WHERE organization_id = :id AND actor_kind = 'operator'"
+        )
+        assert as_system(read, id=bob.organization_id) == [("mfa.disabled",)]
+
+    def test_says_when_there_is_none(self, bob, flask_command):
+        for email in (bob.email, "nobody@example.com"):
+            assert flask_command("users", "reset-mfa", "--email", email).exit_code == 1
 
 
 class TestListOrganizations:

@@ -3,8 +3,9 @@ import time
 import bcrypt
 import pytest
 
-from app.auth.passwords import PasswordHasher, is_too_easy
+from app.auth.passwords import ARGON2_MARK, PasswordHasher, is_too_easy, mark_of, nobody_of
 
+ARGON2 = PasswordHasher(rounds=4, secret="s" * 32, scheme="argon2id")
 HASHER = PasswordHasher(rounds=4, secret="s" * 32)
 LONG = "€" * 100
 
@@ -88,6 +89,37 @@ class TestMatches:
 
         somebody, nobody = (min(times) for times in zip(*pairs, strict=True))
         assert nobody == pytest.approx(somebody, rel=0.5)
+
+
+class TestArgon2id:
+    @pytest.mark.parametrize("password", ["correct horse", "x" * 73, LONG])
+    def test_makes_and_finds_its_own(self, password):
+        stored = ARGON2.hashed(password)
+
+        assert stored.startswith(f"argon2id:{ARGON2_MARK}")
+        assert ARGON2.matches(password, stored)
+        assert not ARGON2.matches(password + "x", stored)
+
+    def test_is_read_by_a_bcrypt_hasher_and_the_other_way_round(self):
+        assert HASHER.matches("correct horse", ARGON2.hashed("correct horse"))
+        assert ARGON2.matches(LONG, HASHER.hashed(LONG))
+
+    def test_makes_the_other_scheme_outdated(self):
+        assert HASHER.is_outdated(ARGON2.hashed("correct horse"))
+        assert ARGON2.is_outdated(HASHER.hashed("correct horse"))
+        assert not ARGON2.is_outdated(ARGON2.hashed("correct horse"))
+
+    @pytest.mark.parametrize("digest", ["", "?", "$argon2id$v=19$m=8,t=1,p=1$", "$argon2id$"])
+    def test_finds_every_password_wrong_where_the_text_is_broken(self, digest):
+        assert not ARGON2.matches("correct horse", f"argon2id:{digest}")
+
+    def test_takes_nobody_for_anybody(self):
+        assert not ARGON2.matches("correct horse", None)
+
+    @pytest.mark.parametrize("mark", [ARGON2_MARK, "$2b$04$"])
+    def test_marks_the_hash_of_nobody_as_slow_as_any(self, mark):
+        assert mark_of(nobody_of(mark)) == mark
+        assert not HASHER.matches("", nobody_of(mark))
 
 
 class TestIsOutdated:

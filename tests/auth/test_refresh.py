@@ -100,7 +100,8 @@ class TestRefresh:
         [
             "UPDATE users SET disabled_at = now() WHERE id = :id",
             "UPDATE users SET epoch = epoch + 1 WHERE id = :id",
-            "UPDATE sessions SET expires_at = now() WHERE user_id = :id",
+            "UPDATE sessions SET idle_expires_at = now(), expires_at = now() WHERE user_id = :id",
+            "UPDATE sessions SET idle_expires_at = now() WHERE user_id = :id",
             "DELETE FROM memberships WHERE user_id = :id",
         ],
     )
@@ -136,7 +137,8 @@ class TestForgetEndedSessions:
         self, app, alice, bob, as_system
     ):
         as_system(
-            "UPDATE sessions SET expires_at = now() - interval '8 days' WHERE user_id = :id",
+            "UPDATE sessions SET idle_expires_at = now() - interval '8 days',"
+            " expires_at = now() - interval '8 days' WHERE user_id = :id",
             id=alice.user_id,
         )
         with as_platform(app):

@@ -79,11 +79,30 @@ CASES: dict[str, Case] = {
     "auth.change_password": Case(
         body=lambda _ids: {"current_password": "wrong password", "new_password": "a new password"}
     ),
+    "auth.list_sessions": NOTHING_NAMED,
+    "auth.delete_session": Case(path={"session_id": "session"}),
+    "auth.delete_sessions": NOTHING_NAMED,
+    "auth.login_by_code": Case(body=lambda _ids: {"challenge": "nobody's", "code": "000000"}),
+    "auth.show_mfa": NOTHING_NAMED,
+    "auth.create_totp": NOTHING_NAMED,
+    "auth.confirm_totp": Case(body=lambda _ids: {"code": "000000"}),
+    "auth.disable_totp": NOTHING_NAMED,
+    "auth.create_recovery_codes": NOTHING_NAMED,
+    "auth.show_mfa_policy": NOTHING_NAMED,
+    "auth.replace_mfa_policy": Case(body=lambda _ids: {"mfa_required": False}),
+    "auth.create_step_up": Case(body=lambda _ids: {"password": "wrong password"}),
     "api_keys.create_api_key": Case(
         body=lambda ids: {"kind": "ingest", "name": "k", "project_id": str(ids["project"])},
         body_names=("project",),
     ),
     "api_keys.list_api_keys": Case(query=PROJECT, lists="api_key"),
+    "api_keys.show_api_key": Case(path={"api_key_id": "api_key"}),
+    "api_keys.update_api_key": Case(
+        path={"api_key_id": "api_key"}, body=lambda _ids: {"name": "Walked"}
+    ),
+    "api_keys.rotate_api_key": Case(path={"api_key_id": "api_key"}, body=lambda _ids: {}),
+    # Whoever holds the text of a key may end it; here it is nobody's.
+    "security.create_token_leak": Case(body=lambda _ids: {"token": "dgp_" + "0" * 36}),
     "api_keys.delete_api_key": Case(path={"api_key_id": "api_key"}),
     "projects.list_projects": Case(lists="project"),
     "projects.create_project": Case(body=_project_form),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import jwt
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -57,6 +58,11 @@ class Person(Caller):
     user_id: UUID
     organization_id: UUID
     refresh_token: str
+
+    @property
+    def session_id(self) -> UUID:
+        claims = jwt.decode(self.token, options={"verify_signature": False})
+        return UUID(claims["sid"])
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ def fill_identity(tenant: Tenant) -> None:
         "project": projects[0].id,
         "api_key": spare.key_id,
         "email": owner.email,
+        "session": owner.session_id,
     }
     keys = [*tenant.keys.values(), spare]
     tenant.listed |= {

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Uuid, and_, column, or_, select, table, update
+from sqlalchemy import ColumnElement, Select, Uuid, and_, column, or_, select, table, update
 from sqlalchemy.orm import Session
 
 from app.auth.key_cache import BoundProject, KeyIdentity
 from app.auth.key_format import KeyKind
-from app.auth.models import ApiKey
+from app.auth.models import ApiKey, UserTotp
 from app.extensions import db
 from app.kit.tenancy import system_session
 from app.organizations.models import Membership, Organization, User
@@ -42,7 +44,9 @@ def find_key_identity(*, digest: bytes, now: datetime) -> KeyIdentity | None:
             return None
         if row.ApiKey.last_used_at is None or row.ApiKey.last_used_at < now - LAST_USE_GRAIN:
             _note_use(session, row.ApiKey.id, now)
-        return _identity(row.ApiKey, project_name=row.project_name, role=row.role)
+        identity = _identity(row.ApiKey, project_name=row.project_name, role=row.role)
+        # A person who must enrol a second factor first does not get round it by a key of his.
+        return replace(identity, scopes=frozenset()) if row.lacks_factor else identity
 
 
 def project_exists(*, organization_id: UUID, project_id: UUID) -> bool:
@@ -55,14 +59,38 @@ def project_exists(*, organization_id: UUID, project_id: UUID) -> bool:
     return db.session.execute(statement).first() is not None
 
 
-def find_api_key(*, organization_id: UUID, api_key_id: UUID) -> ApiKey | None:
-    """Return the key unless it is revoked."""
+def find_api_key(
+    *, organization_id: UUID, api_key_id: UUID, is_living: bool = True
+) -> ApiKey | None:
+    """Return the key, locked until the end of the transaction; a revoked one only by `is_living=False`."""
+    statement = select(ApiKey).where(
+        ApiKey.organization_id == organization_id, ApiKey.id == api_key_id
+    )
+    if is_living:
+        statement = statement.where(ApiKey.revoked_at.is_(None)).with_for_update()
+    return db.session.scalar(statement)
+
+
+def find_key_organization(*, digest: bytes) -> UUID | None:
+    """Return whose living key this is: the look-up before the tenant is known, as dg_system."""
+    with system_session() as session:
+        return session.scalar(
+            select(ApiKey.organization_id).where(
+                ApiKey.secret_sha256 == digest, ApiKey.revoked_at.is_(None)
+            )
+        )
+
+
+def find_api_key_by_digest(*, organization_id: UUID, digest: bytes) -> ApiKey | None:
+    """Return the living key of this digest, locked until the end of the transaction."""
     return db.session.scalar(
-        select(ApiKey).where(
+        select(ApiKey)
+        .where(
             ApiKey.organization_id == organization_id,
-            ApiKey.id == api_key_id,
+            ApiKey.secret_sha256 == digest,
             ApiKey.revoked_at.is_(None),
         )
+        .with_for_update()
     )
 
 
@@ -99,7 +127,16 @@ def api_keys_page(
 
 def _living_key(digest: bytes, now: datetime) -> Select[Any]:
     return (
-        select(ApiKey, Membership.role.label("role"), projects.c.name.label("project_name"))
+        select(
+            ApiKey,
+            Membership.role.label("role"),
+            projects.c.name.label("project_name"),
+            (
+                Organization.mfa_required
+                & ApiKey.user_id.is_not(None)
+                & UserTotp.confirmed_at.is_(None)
+            ).label("lacks_factor"),
+        )
         .join(Organization, Organization.id == ApiKey.organization_id)
         .outerjoin(
             Membership,
@@ -108,6 +145,7 @@ def _living_key(digest: bytes, now: datetime) -> Select[Any]:
                 Membership.user_id == ApiKey.user_id,
             ),
         )
+        .outerjoin(UserTotp, UserTotp.user_id == ApiKey.user_id)
         .outerjoin(User, and_(User.id == Membership.user_id, User.disabled_at.is_(None)))
         .outerjoin(
             projects,
@@ -117,15 +155,18 @@ def _living_key(digest: bytes, now: datetime) -> Select[Any]:
                 projects.c.deleted_at.is_(None),
             ),
         )
-        .where(
-            ApiKey.secret_sha256 == digest,
-            ApiKey.revoked_at.is_(None),
-            ApiKey.expires_at > now,
-            Organization.deleted_at.is_(None),
-            or_(ApiKey.kind != str(KeyKind.PERSONAL), User.id.is_not(None)),
-            or_(ApiKey.kind != str(KeyKind.INGEST), projects.c.id.is_not(None)),
-        )
+        .where(ApiKey.secret_sha256 == digest, *_alive(now))
     )
+
+
+def _alive(now: datetime) -> list[ColumnElement[bool]]:
+    return [
+        ApiKey.revoked_at.is_(None),
+        ApiKey.expires_at > now,
+        Organization.deleted_at.is_(None),
+        or_(ApiKey.kind != str(KeyKind.PERSONAL), User.id.is_not(None)),
+        or_(ApiKey.kind != str(KeyKind.INGEST), projects.c.id.is_not(None)),
+    ]
 
 
 def _note_use(session: Session, key_id: UUID, now: datetime) -> None:
@@ -152,6 +193,7 @@ def _identity(key: ApiKey, *, project_name: str | None, role: str | None) -> Key
         project=project,
         label=f"{key.name} ({key.prefix}...{key.last4})",
         expires_at=key.expires_at,
+        networks=tuple(ip_network(network) for network in key.allowed_ips),
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import select
 
-from app.auth.models import RefreshToken, UserSession
+from app.auth.models import RefreshToken, UserSession, UserTotp
 from app.extensions import db
 from app.kit.tenancy import system_session
 from app.organizations.models import Membership, Organization, User
@@ -21,6 +22,8 @@ class SessionStanding:
     role: str
     email: str
     epoch: int
+    # The organization wants a second factor and the bearer has none.
+    lacks_factor: bool
 
 
 def find_session_standing(
@@ -31,17 +34,23 @@ def find_session_standing(
     One query: membership, user, session and organization are read fresh for each request.
     """
     statement = (
-        select(Membership.role, User.email, UserSession.epoch)
+        select(
+            Membership.role,
+            User.email,
+            UserSession.epoch,
+            Organization.mfa_required & UserTotp.confirmed_at.is_(None),
+        )
         .select_from(UserSession)
         .join(Membership, Membership.user_id == UserSession.user_id)
         .join(User, User.id == Membership.user_id)
         .join(Organization, Organization.id == Membership.organization_id)
+        .outerjoin(UserTotp, UserTotp.user_id == UserSession.user_id)
         .where(
             UserSession.id == session_id,
             UserSession.organization_id == organization_id,
             UserSession.user_id == user_id,
             UserSession.revoked_at.is_(None),
-            UserSession.expires_at > now,
+            UserSession.idle_expires_at > now,
             UserSession.epoch == User.epoch,
             Membership.organization_id == organization_id,
             User.disabled_at.is_(None),
@@ -71,3 +80,21 @@ def find_session_of_token(*, organization_id: UUID, digest: bytes) -> UserSessio
             RefreshToken.token_sha256 == digest,
         )
     )
+
+
+def living_sessions(
+    *, organization_id: UUID, user_id: UUID, before_id: UUID | None, limit: int, now: datetime
+) -> Sequence[UserSession]:
+    """Return up to `limit` sessions of a person that are alive, the newest first."""
+    conditions = [
+        UserSession.organization_id == organization_id,
+        UserSession.user_id == user_id,
+        UserSession.revoked_at.is_(None),
+        UserSession.idle_expires_at > now,
+        # After a new password in another organization these are dead and not yet marked so.
+        UserSession.epoch == User.epoch,
+    ]
+    if before_id is not None:
+        conditions.append(UserSession.id < before_id)
+    statement = select(UserSession).join(User, User.id == UserSession.user_id).where(*conditions)
+    return db.session.scalars(statement.order_by(UserSession.id.desc()).limit(limit)).all()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
-from flask import Blueprint, Response, current_app, request
+from flask import Response, request
 
 from app.audit.context import act_as
+from app.auth.challenges import LIFETIME, Challenge, new_challenge
 from app.auth.passwords import PasswordHasher
-from app.auth.schemas import (
+from app.auth.routes.answers import lifetimes, session_opened, signed_in, tokens, unstored
+from app.auth.routes.bearer import session_of, user_of
+from app.auth.routes.blueprint import auth as blueprint
+from app.auth.routes.guards import password_guard, settings
+from app.auth.schemas.accounts import (
     LoginCreate,
     MeView,
     OrganizationView,
@@ -22,18 +27,13 @@ from app.auth.schemas import (
 )
 from app.auth.service import accounts, sessions
 from app.auth.service.accounts import ProvenUser, Registration
-from app.auth.service.sessions import Origin, SessionGrant
-from app.auth.tokens import AccessClaims, access_token_lifetime_s, issue_access_token
-from app.kit.actor import Actor
 from app.kit.endpoint import actor, body, created, endpoint, no_content, ok
 from app.kit.errors import Forbidden, Unauthorized
 from app.kit.problems import problem
 from app.kit.rate_limits import RateClass
 from app.organizations.queries import get_member, get_organization_name
 from app.organizations.roles import ACCOUNT_READ, ACCOUNT_WRITE
-from config import Config
 
-blueprint = Blueprint("auth", __name__)
 NO_CREDENTIAL_YET = "this is how one gets a credential"
 
 
@@ -61,18 +61,18 @@ def register() -> Response:
     without a mail server there is no other way to tell its owner. 403 `registration_closed` where
     the operator registers people himself.
     """
-    if not _config().registration_open:
+    if not settings().registration_open:
         raise Forbidden("the operator registers people here", code="registration_closed")
     wanted = body(RegistrationCreate)
     now = datetime.now(UTC)
     proven = accounts.register_account(
         registration=Registration(**wanted.model_dump()),
-        hasher=PasswordHasher.of(_config()),
+        hasher=PasswordHasher.of(settings()),
         doer=None,
         ip=request.remote_addr,
         now=now,
     )
-    return _unstored(created(_signed_in(proven, _session_opened(proven, now=now))))
+    return unstored(created(signed_in(proven, session_opened(proven, now=now), now=now)))
 
 
 @endpoint(
@@ -89,16 +89,23 @@ def register() -> Response:
 def login() -> Response:
     """Sign in with e-mail and password.
 
-    A wrong password, an unknown address and a disabled account answer 401 alike.
+    Who has a second factor is answered 401 `mfa_required` with a `challenge` for
+    `POST /api/v1/auth/login/mfa`. A wrong password, an unknown address and a disabled account answer 401 alike. Too many of them
+    from one place answer 429 `too_many_attempts`; the `device_token` of an earlier answer makes this
+    device a place of its own, which strangers cannot use up.
     """
-    typed = body(LoginCreate)
+    typed, now = body(LoginCreate), datetime.now(UTC)
     proven = accounts.proven_user(
         email=typed.email,
         password=typed.password,
-        hasher=PasswordHasher.of(_config()),
-        ip=request.remote_addr,
+        hasher=PasswordHasher.of(settings()),
+        guard=password_guard(device_token=typed.device_token),
+        now=now,
     )
-    return _unstored(ok(_signed_in(proven, _session_opened(proven, now=datetime.now(UTC)))))
+    if proven.has_mfa:
+        # Answered, not raised: the password's hash may have been renewed.
+        return unstored(problem(_mfa_required(proven, now=now)))
+    return unstored(ok(signed_in(proven, session_opened(proven, now=now), now=now)))
 
 
 @endpoint(
@@ -142,12 +149,13 @@ def refresh() -> Response:
     grant = sessions.renew_session(
         refresh_token=body(RefreshCreate).refresh_token,
         ip=request.remote_addr,
+        idle=lifetimes().idle,
         now=datetime.now(UTC),
     )
     if grant is None:
         # Answered, not raised: the end of a session whose token was reused is to be committed.
         return problem(Unauthorized("the refresh token is not valid", code="invalid_refresh_token"))
-    return _unstored(ok(_tokens(grant)))
+    return unstored(ok(tokens(grant)))
 
 
 @endpoint(
@@ -162,7 +170,7 @@ def refresh() -> Response:
 def logout() -> Response:
     """End this session; its access and refresh tokens are refused from now on."""
     who = actor()
-    sessions.end_session(session_id=_session_of(who), label=who.label, now=datetime.now(UTC))
+    sessions.end_session(session_id=session_of(who), label=who.label, now=datetime.now(UTC))
     return no_content()
 
 
@@ -182,68 +190,25 @@ def change_password() -> Response:
     403 `wrong_password` when the current password is not right.
     """
     who = actor()
-    session_id, user_id = _session_of(who), _user_of(who)
+    session_id, user_id = session_of(who), user_of(who)
     wanted = body(PasswordChange)
     now = datetime.now(UTC)
     epoch = accounts.change_password(
         user_id=user_id,
         current=wanted.current_password,
         new=wanted.new_password,
-        hasher=PasswordHasher.of(_config()),
+        hasher=PasswordHasher.of(settings()),
+        guard=password_guard(session_id=session_id),
         now=now,
     )
     grant = sessions.carry_session_over(
-        user_id=user_id, session_id=session_id, epoch=epoch, now=now
-    )
-    return ok(_tokens(grant))
-
-
-def _unstored(response: Response) -> Response:
-    # An answer that holds tokens is cached by nobody (RFC 6749 section 5.1).
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def _config() -> Config:
-    config: Config = current_app.extensions["devguard"]
-    return config
-
-
-def _session_opened(proven: ProvenUser, *, now: datetime) -> SessionGrant:
-    return sessions.open_session(
-        user_id=proven.user_id,
-        label=proven.email,
-        epoch=proven.epoch,
-        lifetime=timedelta(days=_config().refresh_token_days),
-        origin=Origin(ip=request.remote_addr, user_agent=request.headers.get("User-Agent")),
+        user_id=user_id,
+        session_id=session_id,
+        epoch=epoch,
+        because="password_changed",
         now=now,
     )
-
-
-def _signed_in(proven: ProvenUser, grant: SessionGrant) -> SignedInView:
-    member = get_member(organization_id=proven.organization_id, user_id=proven.user_id)
-    return SignedInView(
-        **_tokens(grant).model_dump(),
-        user=UserView(id=member.user_id, email=member.email, name=member.name),
-        organization=OrganizationView(id=member.organization_id, name=member.organization_name),
-        role=member.role,
-    )
-
-
-def _tokens(grant: SessionGrant) -> TokensView:
-    claims = AccessClaims(
-        user_id=grant.user_id,
-        organization_id=grant.organization_id,
-        session_id=grant.session_id,
-        epoch=grant.epoch,
-    )
-    return TokensView(
-        access_token=issue_access_token(claims),
-        token_type="Bearer",  # noqa: S106 - the kind of token, not one
-        expires_in_s=access_token_lifetime_s(),
-        refresh_token=grant.refresh_token,
-        refresh_expires_at=grant.expires_at,
-    )
+    return ok(tokens(grant))
 
 
 def _user_view(organization_id: UUID, user_id: UUID) -> UserView:
@@ -257,13 +222,12 @@ def _organization_view(organization_id: UUID) -> OrganizationView:
     )
 
 
-def _session_of(who: Actor) -> UUID:
-    if who.session_id is None:
-        raise Forbidden("this needs a session, not a key", code="session_required")
-    return who.session_id
-
-
-def _user_of(who: Actor) -> UUID:
-    if who.user_id is None:
-        raise Forbidden("this needs a session, not a key", code="session_required")
-    return who.user_id
+def _mfa_required(proven: ProvenUser, *, now: datetime) -> Unauthorized:
+    challenge = new_challenge(
+        Challenge(proven.user_id, proven.epoch), secret=settings().secret_key, now=now
+    )
+    return Unauthorized(
+        "the password is right; send a code to /api/v1/auth/login/mfa",
+        code="mfa_required",
+        members={"challenge": challenge, "expires_in_s": int(LIFETIME.total_seconds())},
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -41,6 +41,7 @@ class WantedKey:
     project_id: UUID | None
     scopes: frozenset[str] | None
     expires_at: datetime | None
+    allowed_ips: tuple[str, ...] = ()
 
 
 def create_api_key(*, actor: Actor, wanted: WantedKey, now: datetime) -> tuple[ApiKey, str]:
@@ -52,23 +53,17 @@ def create_api_key(*, actor: Actor, wanted: WantedKey, now: datetime) -> tuple[A
     faults = [*_shape_faults(wanted), *_scope_faults(wanted), *_expiry_faults(wanted, now)]
     if faults:
         raise InvalidPayload("the key breaks the rules", faults=faults)
-    _require(actor, SCOPE_TO_WRITE[wanted.kind])
+    require_scope(actor=actor, scope=SCOPE_TO_WRITE[wanted.kind])
     scopes = _granted_scopes(actor, wanted)
     if wanted.project_id is not None and not project_exists(
         organization_id=actor.organization_id, project_id=wanted.project_id
     ):
         raise NotFound("no such project")
     secret = new_key(wanted.kind)
-    key = _new_row(actor, wanted, scopes=scopes, secret=secret, now=now)
+    key = new_key_row(actor=actor, wanted=wanted, scopes=scopes, secret=secret, now=now)
     db.session.add(key)
     db.session.flush()
-    record(
-        event="api_key.created",
-        target_kind="api_key",
-        target_id=key.id,
-        target_label=key.name,
-        after=_audited(key),
-    )
+    record_key(event="api_key.created", key=key, after=audited_fields(key))
     return key, secret
 
 
@@ -107,22 +102,41 @@ def revoke_api_key(*, actor: Actor, api_key_id: UUID, now: datetime) -> None:
 
     Raises NotFound, and Forbidden for a colleague's key without `api_keys:write`.
     """
+    key = manageable_key(actor=actor, api_key_id=api_key_id)
+    key.revoked_at = now
+    KEYS.forget(key.id)
+    record_key(event="api_key.revoked", key=key, before=audited_fields(key))
+
+
+def get_visible_key(*, actor: Actor, api_key_id: UUID) -> ApiKey:
+    """Return a key that the actor may see, a revoked one too.
+
+    Raises NotFound, and Forbidden for a colleague's key without `api_keys:read`.
+    """
+    key = find_api_key(
+        organization_id=actor.organization_id, api_key_id=api_key_id, is_living=False
+    )
+    if key is None:
+        raise NotFound("no such API key")
+    is_own = key.user_id is not None and key.user_id == actor.user_id
+    if not is_own and KeyKind(key.kind) not in _visible_kinds(actor):
+        raise Forbidden("this needs the scope api_keys:read", code="missing_scope")
+    return key
+
+
+def manageable_key(*, actor: Actor, api_key_id: UUID) -> ApiKey:
+    """Return a living key that the actor may change or end, locked.
+
+    Raises NotFound, and Forbidden for a colleague's key without `api_keys:write`.
+    """
     key = find_api_key(organization_id=actor.organization_id, api_key_id=api_key_id)
     if key is None:
         raise NotFound("no such API key")
     is_own = key.user_id is not None and key.user_id == actor.user_id
     is_ingest = key.kind == KeyKind.INGEST and actor.may("projects:write")
     if not is_own and not is_ingest:
-        _require(actor, "api_keys:write")
-    key.revoked_at = now
-    KEYS.forget(key.id)
-    record(
-        event="api_key.revoked",
-        target_kind="api_key",
-        target_id=key.id,
-        target_label=key.name,
-        before=_audited(key),
-    )
+        require_scope(actor=actor, scope="api_keys:write")
+    return key
 
 
 def _visible_kinds(actor: Actor) -> frozenset[KeyKind]:
@@ -131,7 +145,8 @@ def _visible_kinds(actor: Actor) -> frozenset[KeyKind]:
     return frozenset({KeyKind.INGEST} if actor.may("projects:write") else ())
 
 
-def _require(actor: Actor, scope: str | None) -> None:
+def require_scope(*, actor: Actor, scope: str | None) -> None:
+    """Raise Forbidden `missing_scope` for an actor without it."""
     if scope is not None and not actor.may(scope):
         raise Forbidden(f"this needs the scope {scope}", code="missing_scope")
 
@@ -173,13 +188,14 @@ def _granted_scopes(actor: Actor, wanted: WantedKey) -> frozenset[str]:
     if wanted.scopes is None:
         return actor.scopes & KEY_SCOPES
     for scope in sorted(wanted.scopes):
-        _require(actor, scope)
+        require_scope(actor=actor, scope=scope)
     return wanted.scopes
 
 
-def _new_row(
-    actor: Actor, wanted: WantedKey, *, scopes: frozenset[str], secret: str, now: datetime
+def new_key_row(
+    *, actor: Actor, wanted: WantedKey, scopes: frozenset[str], secret: str, now: datetime
 ) -> ApiKey:
+    """Return the row of a new key, whose secret it keeps as a digest only."""
     return ApiKey(
         id=new_id(),
         organization_id=actor.organization_id,
@@ -192,6 +208,8 @@ def _new_row(
         secret_sha256=digest_of(secret),
         prefix=secret[:SHOWN_PREFIX],
         last4=secret[-SHOWN_LAST:],
+        allowed_ips=list(wanted.allowed_ips),
+        rotated_to=None,
         created_at=now,
         expires_at=wanted.expires_at or now + DEFAULT_LIFETIME,
         last_used_at=None,
@@ -199,12 +217,32 @@ def _new_row(
     )
 
 
-def _audited(key: ApiKey) -> dict[str, object]:
+def record_key(
+    *,
+    event: str,
+    key: ApiKey,
+    before: Mapping[str, object] | None = None,
+    after: Mapping[str, object] | None = None,
+) -> None:
+    """Write down what was done to a key."""
+    record(
+        event=event,
+        target_kind="api_key",
+        target_id=key.id,
+        target_label=key.name,
+        before=before,
+        after=after,
+    )
+
+
+def audited_fields(key: ApiKey) -> dict[str, object]:
+    """Return what of a key is written into the audit log: never its secret."""
     return {
         "kind": key.kind,
         "name": key.name,
         "project_id": key.project_id,
         "scopes": list(key.scopes),
+        "allowed_ips": list(key.allowed_ips),
         "expires_at": key.expires_at,
         "key_prefix": key.prefix,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -19,6 +20,7 @@ from app.auth.queries.sessions import (
     find_session_standing,
 )
 from app.extensions import db
+from app.kit.errors import NotFound
 from app.kit.ids import new_id
 from app.kit.logging import logger
 from app.kit.tenancy import current_organization_id, enter_organization
@@ -43,6 +45,14 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long a session lives at most, and how long without being renewed."""
+
+    absolute: timedelta
+    idle: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class SessionGrant:
     """A living session and the only copy of its next refresh token."""
 
@@ -55,7 +65,7 @@ class SessionGrant:
 
 
 def open_session(
-    *, user_id: UUID, label: str, epoch: int, lifetime: timedelta, origin: Origin, now: datetime
+    *, user_id: UUID, label: str, epoch: int, lifetimes: Lifetimes, origin: Origin, now: datetime
 ) -> SessionGrant:
     """Return the new session of a person who has just proved who he is."""
     session = UserSession(
@@ -65,7 +75,9 @@ def open_session(
         epoch=epoch,
         created_at=now,
         refreshed_at=now,
-        expires_at=now + lifetime,
+        idle_expires_at=now + min(lifetimes.idle, lifetimes.absolute),
+        expires_at=now + lifetimes.absolute,
+        proven_at=now,
         revoked_at=None,
         revoked_because=None,
         user_agent=(origin.user_agent or "")[:LONGEST_USER_AGENT] or None,
@@ -77,7 +89,9 @@ def open_session(
     return _granted(session, now=now)
 
 
-def renew_session(*, refresh_token: str, ip: str | None, now: datetime) -> SessionGrant | None:
+def renew_session(
+    *, refresh_token: str, ip: str | None, idle: timedelta, now: datetime
+) -> SessionGrant | None:
     """Return the session with its next refresh token, or None for a token that renews nothing.
 
     A token works once. None instead of an error, because the caller must commit what a reuse
@@ -104,7 +118,7 @@ def renew_session(*, refresh_token: str, ip: str | None, now: datetime) -> Sessi
     if session_id is None:
         _judge_reuse(session, digest=digest, ip=ip, now=now)
         return None
-    return _renewed(session, now=now)
+    return _renewed(session, idle=idle, now=now)
 
 
 def end_session(*, session_id: UUID, label: str, now: datetime) -> None:
@@ -113,8 +127,22 @@ def end_session(*, session_id: UUID, label: str, now: datetime) -> None:
     record(event="session.ended", target_kind="session", target_id=session_id, target_label=label)
 
 
+def revoke_session(*, user_id: UUID, session_id: UUID, label: str, now: datetime) -> None:
+    """End one session of a person in the current organization. Raises NotFound."""
+    mine = (UserSession.user_id == user_id) & (UserSession.id == session_id)
+    if not _revoke(mine, because="revoked", now=now):
+        raise NotFound("no such session")
+    _record_revoked([session_id], label=label)
+
+
+def revoke_other_sessions(*, user_id: UUID, session_id: UUID, label: str, now: datetime) -> None:
+    """End every session of a person in the current organization but this one."""
+    others = (UserSession.user_id == user_id) & (UserSession.id != session_id)
+    _record_revoked(_revoke(others, because="revoked", now=now), label=label)
+
+
 def carry_session_over(
-    *, user_id: UUID, session_id: UUID, epoch: int, now: datetime
+    *, user_id: UUID, session_id: UUID, epoch: int, because: str, now: datetime
 ) -> SessionGrant:
     """Return the session in the user's new epoch with new tokens; his other sessions are ended.
 
@@ -122,7 +150,7 @@ def carry_session_over(
     refused, and is no thief.
     """
     others = (UserSession.user_id == user_id) & (UserSession.id != session_id)
-    _revoke(others, because="password_changed", now=now)
+    _revoke(others, because=because, now=now)
     session = db.session.scalars(
         select(UserSession).where(
             UserSession.organization_id == current_organization_id(), UserSession.id == session_id
@@ -143,7 +171,7 @@ def forget_ended_sessions(*, now: datetime) -> None:
     db.session.execute(delete(UserSession).where(UserSession.expires_at < now - KEPT_AFTER_END))
 
 
-def _renewed(session: UserSession, *, now: datetime) -> SessionGrant | None:
+def _renewed(session: UserSession, *, idle: timedelta, now: datetime) -> SessionGrant | None:
     standing = find_session_standing(
         organization_id=session.organization_id,
         user_id=session.user_id,
@@ -153,6 +181,7 @@ def _renewed(session: UserSession, *, now: datetime) -> SessionGrant | None:
     if standing is None:
         return None
     session.refreshed_at = now
+    session.idle_expires_at = min(session.expires_at, now + idle)
     return _granted(session, now=now)
 
 
@@ -198,8 +227,8 @@ def _judge_reuse(session: UserSession, *, digest: bytes, ip: str | None, now: da
     log.warning("refresh_token_reused", session_id=str(session.id), user_id=str(session.user_id))
 
 
-def _revoke(condition: ColumnElement[bool], *, because: str, now: datetime) -> None:
-    db.session.execute(
+def _revoke(condition: ColumnElement[bool], *, because: str, now: datetime) -> Sequence[UUID]:
+    return db.session.scalars(
         update(UserSession)
         .where(
             UserSession.organization_id == current_organization_id(),
@@ -207,4 +236,15 @@ def _revoke(condition: ColumnElement[bool], *, because: str, now: datetime) -> N
             condition,
         )
         .values(revoked_at=now, revoked_because=because)
-    )
+        .returning(UserSession.id)
+    ).all()
+
+
+def _record_revoked(session_ids: Sequence[UUID], *, label: str) -> None:
+    for session_id in session_ids:
+        record(
+            event="session.revoked",
+            target_kind="session",
+            target_id=session_id,
+            target_label=label,
+        )

@@ -1,4 +1,4 @@
-"""What accounts, sessions and API keys take and answer."""
+"""What accounts take and answer."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.auth.key_format import KeyKind
 from app.auth.passwords import LONGEST_PASSWORD, SHORTEST_PASSWORD
-from app.kit.pagination import PageArguments
 from app.kit.payload import Moment, Name, Payload, Text, View
 from app.organizations.emails import Email
 
 LONGEST_REFRESH_TOKEN = 200
-MOST_SCOPES = 50
+LONGEST_DEVICE_TOKEN = 200
 
 NewPassword = Annotated[
     Text, Field(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD, repr=False)
@@ -37,6 +35,14 @@ class LoginCreate(Payload):
 
     email: Email
     password: TypedPassword
+    device_token: Annotated[
+        Text | None,
+        Field(
+            max_length=LONGEST_DEVICE_TOKEN,
+            repr=False,
+            description="Of an earlier answer to this device: strangers cannot use up its attempts",
+        ),
+    ] = None
 
 
 class RefreshCreate(Payload):
@@ -83,6 +89,7 @@ class SignedInView(TokensView):
     user: UserView
     organization: OrganizationView
     role: str
+    device_token: str
 
 
 class MeView(View):
@@ -92,69 +99,3 @@ class MeView(View):
     organization: OrganizationView
     role: str
     scopes: list[str]
-
-
-class ApiKeyCreate(Payload):
-    """A wanted key: what it may do, for which project, until when."""
-
-    kind: KeyKind
-    name: Name
-    project_id: Annotated[
-        UUID | None, Field(description="Of an ingest key, and of no other: where it writes")
-    ] = None
-    scopes: Annotated[
-        list[Annotated[Text, Field(max_length=100)]] | None,
-        Field(
-            max_length=MOST_SCOPES,
-            description="Default of a personal key: all that its person may do now",
-        ),
-    ] = None
-    expires_at: Annotated[Moment | None, Field(description="Default: in 90 days")] = None
-
-
-class ApiKeyArguments(PageArguments):
-    """Which keys to list."""
-
-    kind: KeyKind | None = None
-    project_id: UUID | None = None
-    revoked: Annotated[bool, Field(description="Only the revoked keys instead of the others")] = (
-        False
-    )
-
-
-class SecretView(View):
-    """What remains visible of a secret."""
-
-    has_value: bool
-    prefix: str
-    last4: str
-
-
-class ApiKeyView(View):
-    """A key without its secret; `user_id` is null for a key of the organization."""
-
-    id: UUID
-    kind: KeyKind
-    name: str
-    secret: SecretView
-    scopes: list[str]
-    user_id: UUID | None
-    project_id: UUID | None
-    created_by: UUID | None
-    created_at: Moment
-    expires_at: Moment
-    last_used_at: Moment | None
-    revoked_at: Moment | None
-
-
-class ApiKeyCreatedView(ApiKeyView):
-    """A new key with its secret text, shown this once."""
-
-    key: str
-
-
-class ApiKeyPage(View):
-    """One page of keys."""
-
-    items: list[ApiKeyView]
-    next_cursor: str | None
