@@ -34,6 +34,8 @@ class Config:
     celery_result_backend: str
     secret_key: str = field(repr=False)
     jwt_secret_key: str = field(repr=False)
+    # The first seals the audit log; the others verify what was sealed before a change of keys.
+    audit_keys: tuple[str, ...] = field(repr=False)
     pool_size: int = 10
     pool_max_overflow: int = 20
     pool_recycle_s: int = 3600
@@ -77,6 +79,7 @@ class Config:
             celery_result_backend=env.get("CELERY_RESULT_BACKEND") or broker_url,
             secret_key=_secret(env, "SECRET_KEY", home=home, embedded=embedded),
             jwt_secret_key=_secret(env, "JWT_SECRET_KEY", home=home, embedded=embedded),
+            audit_keys=_audit_keys(env, home=home, embedded=embedded),
             pool_size=_integer(env, "DEVGUARD_POOL_SIZE", default=10, least=1, most=1000),
             pool_max_overflow=_integer(
                 env, "DEVGUARD_POOL_MAX_OVERFLOW", default=20, least=0, most=1000
@@ -192,6 +195,13 @@ def _secret(env: Mapping[str, str], name: str, *, home: Path, embedded: bool) ->
     if value.lower() in WEAK_SECRETS or len(set(value)) < 8:
         raise ConfigError(f"{name}: is too easy to guess; use `openssl rand -hex 32`")
     return value
+
+
+def _audit_keys(env: Mapping[str, str], *, home: Path, embedded: bool) -> tuple[str, ...]:
+    keys = tuple(part.strip() for part in (env.get("AUDIT_KEYS") or "").split(",") if part.strip())
+    if any(len(key.encode()) < MINIMUM_SECRET_BYTES for key in keys):
+        raise ConfigError(f"AUDIT_KEYS: each must have at least {MINIMUM_SECRET_BYTES} bytes")
+    return keys or (_secret(env, "SECRET_KEY", home=home, embedded=embedded),)
 
 
 def _kept_secret(home: Path, name: str) -> str:

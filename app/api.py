@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from app.api_gateway import routes as api_gateway
+from app.audit import routes as audit
 from app.auth.authenticator import authenticate
 from app.auth.routes import accounts, api_keys
 from app.kit import health, openapi
@@ -21,5 +22,6 @@ def register_blueprints(app: Flask) -> None:
     app.register_blueprint(openapi.blueprint)
     app.register_blueprint(accounts.blueprint, url_prefix=f"{API}/auth")
     app.register_blueprint(api_keys.blueprint, url_prefix=f"{API}/api-keys")
+    app.register_blueprint(audit.blueprint, url_prefix=f"{API}/audit")
     app.register_blueprint(projects.blueprint, url_prefix=f"{API}/projects")
     app.register_blueprint(api_gateway.blueprint, url_prefix=f"{API}/api-gateway")

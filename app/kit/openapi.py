@@ -153,7 +153,7 @@ def _responses(spec: Endpoint) -> dict[str, Any]:
     for status, model in spec.answers.items():
         answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         if isinstance(model, str):
-            answer["content"] = {model: {"schema": {}}}
+            answer["content"] = {media_type: {"schema": {}} for media_type in model.split(", ")}
         elif model is not None:
             answer["content"] = {JSON: {"schema": _schema_of(model, "serialization")}}
         responses[str(status)] = answer
