@@ -10,18 +10,18 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, current_app, g, request
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from app.kit import rate_limits, request_body
+from app.kit import idempotency, query_string, rate_limits, request_body
 from app.kit.actor import Actor, Authenticator
-from app.kit.errors import Fault, Forbidden, InvalidPayload, Unauthorized
+from app.kit.errors import Forbidden, InvalidPayload, Unauthorized
 from app.kit.logging import bind_context
 from app.kit.pagination import Page
-from app.kit.payload import LONGEST_POINTER, MOST_FAULTS, QueryArguments, faults_of, json_faults
+from app.kit.payload import MOST_FAULTS, QueryArguments, faults_of, json_faults
 from app.kit.rate_limits import RateClass
 from app.kit.transactions import transaction
 
@@ -55,6 +55,12 @@ class Endpoint:
     body_limit: int
     tag: str
     examples: Mapping[str, Any] = field(default_factory=dict)
+    unreplayed: str | None = None
+
+    @property
+    def takes_idempotency_key(self) -> bool:
+        """Return whether the route heeds the header: every POST of somebody whom we know."""
+        return self.method == "POST" and self.public is None
 
 
 @dataclass(slots=True)
@@ -85,12 +91,14 @@ def endpoint(
     accepts: tuple[str, ...] = (JSON,),
     body_limit: int = ONE_MEGABYTE,
     examples: Mapping[str, Any] | None = None,
+    unreplayed: str | None = None,
 ) -> Callable[[Handler], Handler]:
     """Declare a route of the blueprint; the decorated handler answers with a Response.
 
     `scope` names what the actor must hold; a route without one says in `public` why anybody may
     call it. A route that writes names its `audit` event or says in `unaudited` why there is none.
-    `answers` maps each success status to its model (or None for an empty body, or a media type).
+    `answers` maps each success status to its model (or None for an empty body, or media types).
+    A POST whose answer holds a secret says so in `unreplayed`: no copy is kept for a repeat.
     """
 
     def declare(handler: Handler) -> Handler:
@@ -116,9 +124,11 @@ def endpoint(
             body_limit=body_limit,
             tag=blueprint.name,
             examples=examples or {},
+            unreplayed=unreplayed,
         )
         REGISTRY.endpoints[spec.name] = spec
-        limited = rate_limits.limited(handler, spec.rate, name=spec.name)
+        deed = _once(handler, spec) if spec.takes_idempotency_key else handler
+        limited = rate_limits.limited(deed, spec.rate, name=spec.name)
 
         @functools.wraps(handler)
         def run(**arguments: Any) -> Response:
@@ -126,7 +136,7 @@ def endpoint(
             if spec.public is None:
                 _authenticate(spec)
             if spec.query is None:
-                _refuse_arguments()
+                query_string.refuse_arguments()
             with transaction():
                 return limited(**arguments)
 
@@ -159,13 +169,17 @@ def raw_body() -> bytes:
 
     Raises UnsupportedMediaType, PayloadTooLarge, BadRequest for a broken gzip stream.
     """
+    # Kept only where the fingerprint of a keyed request read it before the handler does.
+    kept: bytes | None = g.pop("raw_body", None)
+    if kept is not None:
+        return kept
     return request_body.read(g.endpoint.accepts, limit=g.endpoint.body_limit)
 
 
 def query(model: type[Query]) -> Query:
     """Return the validated query arguments. Raises InvalidPayload with every broken rule."""
     try:
-        return model.model_validate(_query_values(model), strict=False)
+        return model.model_validate(query_string.values_of(model), strict=False)
     except ValidationError as error:
         raise InvalidPayload("the query breaks the rules", faults=faults_of(error)) from None
 
@@ -225,6 +239,26 @@ def listed(page: Page[Any], view: type[BaseModel]) -> Response:
     return response
 
 
+def _once(handler: Handler, spec: Endpoint) -> Handler:
+    def once(**arguments: Any) -> Response:
+        key = request.headers.get(idempotency.HEADER)
+        if key is None:
+            return handler(**arguments)
+        payload = b""
+        if spec.body is not None:
+            payload = g.raw_body = raw_body()
+        return idempotency.answer_once(
+            lambda: handler(**arguments),
+            key=key,
+            actor=actor(),
+            route=spec.name,
+            payload=payload,
+            is_replayable=spec.unreplayed is None,
+        )
+
+    return once
+
+
 def _authenticate(spec: Endpoint) -> None:
     authenticator = REGISTRY.authenticator
     if authenticator is None:
@@ -252,40 +286,6 @@ def _cached_adapter(model: Any) -> TypeAdapter[Any]:
 def _adapter(model: type[Body]) -> TypeAdapter[Body]:
     adapter: TypeAdapter[Body] = _cached_adapter(model)  # type: ignore[arg-type]
     return adapter
-
-
-def _refuse_arguments() -> None:
-    faults = [
-        Fault(f"/{name}"[:LONGEST_POINTER], "extra_forbidden", "is not an argument of this route")
-        for name in request.args
-    ]
-    if faults:
-        raise InvalidPayload("the query breaks the rules", faults=faults[:MOST_FAULTS])
-
-
-def _query_values(model: type[QueryArguments]) -> dict[str, Any]:
-    lists = _list_arguments(model)
-    given = dict(request.args.lists())
-    faults = [
-        Fault(f"/{name}"[:LONGEST_POINTER], "repeated_name", "is given more than once")
-        for name, values in given.items()
-        if len(values) > 1 and name not in lists
-    ]
-    if faults:
-        raise InvalidPayload("the query breaks the rules", faults=faults[:MOST_FAULTS])
-    return {name: values if name in lists else values[0] for name, values in given.items()}
-
-
-@functools.cache
-def _list_arguments(model: type[QueryArguments]) -> frozenset[str]:
-    return frozenset(
-        info.alias or name for name, info in model.model_fields.items() if _is_list(info.annotation)
-    )
-
-
-def _is_list(annotation: Any) -> bool:
-    origin = get_origin(annotation)
-    return origin is list or any(_is_list(part) for part in get_args(annotation))
 
 
 def secret_key() -> str:

@@ -20,6 +20,16 @@ blueprint = Blueprint("openapi", __name__, template_folder="templates")
 REFERENCE = "#/components/schemas/{model}"
 PATH_PARAMETER = re.compile(r"<(?:(?P<kind>\w+):)?(?P<name>\w+)>")
 PUBLIC = "the description of the API holds nothing of any tenant"
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Your name for this deed, kept for 24 hours: a repeat of the same request has no "
+    "second effect and answers the same, with `Idempotent-Replayed: true`; another request with "
+    "this key is 422, one while the first still runs 409. An answer that held a secret is not "
+    "kept: its repeat is 409 `answered_once`.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
 PROBLEM_SCHEMA = {
     "type": "object",
     "title": "Problem",
@@ -119,7 +129,11 @@ def _operation(spec: Endpoint, rule: str) -> dict[str, Any]:
         "summary": spec.summary,
         "description": _description(spec),
         "security": [] if spec.public else [{"bearer": []}],
-        "parameters": [*_path_parameters(rule), *_query_parameters(spec)],
+        "parameters": [
+            *_path_parameters(rule),
+            *_query_parameters(spec),
+            *_header_parameters(spec),
+        ],
         "responses": _responses(spec),
     }
     if spec.body is not None:
@@ -180,6 +194,8 @@ def _implied_errors(spec: Endpoint) -> set[int]:
         statuses |= {400, 413, 415, 422}
     if spec.query is not None:
         statuses |= {422}
+    if spec.takes_idempotency_key:
+        statuses |= {400, 409, 422}
     if "<" in spec.rule:
         statuses |= {404}
     return statuses
@@ -214,6 +230,10 @@ def _query_parameters(spec: Endpoint) -> list[dict[str, Any]]:
         }
         for name, property_ in schema.get("properties", {}).items()
     ]
+
+
+def _header_parameters(spec: Endpoint) -> list[dict[str, Any]]:
+    return [IDEMPOTENCY_KEY] if spec.takes_idempotency_key else []
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:

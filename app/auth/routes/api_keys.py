@@ -46,6 +46,7 @@ blueprint = Blueprint("api_keys", __name__)
     answers={201: ApiKeyCreatedView},
     errors=(404,),
     audit="api_key.created",
+    unreplayed="the secret of a key is shown once",
     examples={
         "ingest": {
             "kind": "ingest",
