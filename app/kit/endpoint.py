@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, current_app, g, request
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from app.kit import idempotency, query_string, rate_limits, request_body
+from app.kit import conditional, idempotency, query_string, rate_limits, request_body
 from app.kit.actor import Actor, Authenticator
 from app.kit.errors import Forbidden, InvalidPayload, Unauthorized
 from app.kit.logging import bind_context
@@ -56,6 +56,13 @@ class Endpoint:
     tag: str
     examples: Mapping[str, Any] = field(default_factory=dict)
     unreplayed: str | None = None
+    versioned: bool = False
+
+    @property
+    def is_tagged(self) -> bool:
+        """Return whether the route shows one object, whose state then has a tag."""
+        name = self.name.rpartition(".")[2]
+        return self.method == "GET" and name.startswith("show_") and "<" in self.rule
 
     @property
     def takes_idempotency_key(self) -> bool:
@@ -92,6 +99,7 @@ def endpoint(
     body_limit: int = ONE_MEGABYTE,
     examples: Mapping[str, Any] | None = None,
     unreplayed: str | None = None,
+    versioned: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Declare a route of the blueprint; the decorated handler answers with a Response.
 
@@ -99,6 +107,7 @@ def endpoint(
     call it. A route that writes names its `audit` event or says in `unaudited` why there is none.
     `answers` maps each success status to its model (or None for an empty body, or media types).
     A POST whose answer holds a secret says so in `unreplayed`: no copy is kept for a repeat.
+    A PUT, PATCH or DELETE that heeds `if_match()` is `versioned`; the others refuse the header.
     """
 
     def declare(handler: Handler) -> Handler:
@@ -125,9 +134,16 @@ def endpoint(
             tag=blueprint.name,
             examples=examples or {},
             unreplayed=unreplayed,
+            versioned=versioned,
         )
         REGISTRY.endpoints[spec.name] = spec
-        deed = _once(handler, spec) if spec.takes_idempotency_key else handler
+        deed = handler
+        if spec.takes_idempotency_key:
+            deed = _once(handler, spec)
+        elif spec.is_tagged:
+            deed = conditional.tagged(handler)
+        elif spec.method != "GET" and not versioned:
+            deed = conditional.unversioned(handler)
         limited = rate_limits.limited(deed, spec.rate, name=spec.name)
 
         @functools.wraps(handler)
@@ -196,14 +212,16 @@ def validated(adapter: TypeAdapter[Body], raw: bytes) -> Body:
     return value
 
 
-def ok(view: BaseModel) -> Response:
-    """Answer 200 with the view."""
-    return answered(view, status=200)
+def ok(view: BaseModel, *, version: int | None = None) -> Response:
+    """Answer 200 with the view, tagged with the version of its object where that counts its changes."""
+    return conditional.with_version(answered(view, status=200), version)
 
 
-def created(view: BaseModel, *, location: str | None = None) -> Response:
-    """Answer 201 with the view and where it lives."""
-    return answered(view, status=201, location=location)
+def created(
+    view: BaseModel, *, location: str | None = None, version: int | None = None
+) -> Response:
+    """Answer 201 with the view and where it lives, tagged as by ok()."""
+    return conditional.with_version(answered(view, status=201, location=location), version)
 
 
 def answered(

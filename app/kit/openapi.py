@@ -20,15 +20,22 @@ blueprint = Blueprint("openapi", __name__, template_folder="templates")
 REFERENCE = "#/components/schemas/{model}"
 PATH_PARAMETER = re.compile(r"<(?:(?P<kind>\w+):)?(?P<name>\w+)>")
 PUBLIC = "the description of the API holds nothing of any tenant"
-IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "Your name for this deed, kept for 24 hours: a repeat of the same request has no "
-    "second effect and answers the same, with `Idempotent-Replayed: true`; another request with "
-    "this key is 422, one while the first still runs 409. An answer that held a secret is not "
-    "kept: its repeat is 409 `answered_once`.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+HEADER_PARAMETERS: dict[str, dict[str, Any]] = {
+    "Idempotency-Key": {
+        "description": "Your name for this deed, kept for 24 hours: a repeat of the same request has "
+        "no second effect and answers the same, with `Idempotent-Replayed: true`; another request "
+        "with this key is 422, one while the first still runs 409. An answer that held a secret is "
+        "not kept: its repeat is 409 `answered_once`.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    },
+    "If-None-Match": {
+        "description": "The `ETag` of an answer that you have: 304 when it is still the same.",
+        "schema": {"type": "string"},
+    },
+    "If-Match": {
+        "description": "The `ETag` that you saw last: 412 when the object was changed since.",
+        "schema": {"type": "string"},
+    },
 }
 PROBLEM_SCHEMA = {
     "type": "object",
@@ -171,6 +178,8 @@ def _responses(spec: Endpoint) -> dict[str, Any]:
         elif model is not None:
             answer["content"] = {JSON: {"schema": _schema_of(model, "serialization")}}
         responses[str(status)] = answer
+    if spec.is_tagged:
+        responses["304"] = {"description": HTTPStatus.NOT_MODIFIED.phrase}
     for status in sorted({*spec.errors, *_implied_errors(spec)}):
         responses.setdefault(
             str(status),
@@ -196,6 +205,10 @@ def _implied_errors(spec: Endpoint) -> set[int]:
         statuses |= {422}
     if spec.takes_idempotency_key:
         statuses |= {400, 409, 422}
+    if spec.is_tagged or spec.method not in {"GET", "POST"}:
+        statuses |= {400}
+    if spec.versioned:
+        statuses |= {412}
     if "<" in spec.rule:
         statuses |= {404}
     return statuses
@@ -233,7 +246,16 @@ def _query_parameters(spec: Endpoint) -> list[dict[str, Any]]:
 
 
 def _header_parameters(spec: Endpoint) -> list[dict[str, Any]]:
-    return [IDEMPOTENCY_KEY] if spec.takes_idempotency_key else []
+    chosen = {
+        "Idempotency-Key": spec.takes_idempotency_key,
+        "If-None-Match": spec.is_tagged,
+        "If-Match": spec.versioned,
+    }
+    return [
+        {"name": name, "in": "header", "required": False, **HEADER_PARAMETERS[name]}
+        for name, is_heeded in chosen.items()
+        if is_heeded
+    ]
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
