@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from urllib.parse import urlencode
 from uuid import UUID
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, current_app
 
 from app.audit import queries
 from app.audit.exports import csv_text, ndjson_text
@@ -24,6 +23,7 @@ from app.audit.seals import SealKeys
 from app.audit.service import record
 from app.kit.endpoint import actor, endpoint, listed, ok, query, secret_key
 from app.kit.pagination import CursorSigner, Page, filters_of, page_of
+from app.kit.query_string import next_link
 from app.kit.rate_limits import RateClass
 from config import Config
 
@@ -77,7 +77,7 @@ def export_events() -> Response:
     name = f"audit-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{arguments.format}"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     if page.next_cursor:
-        response.headers["Link"] = f'<{_next_path(page.next_cursor)}>; rel="next"'
+        response.headers["Link"] = next_link(page.next_cursor)
     record(
         event="audit.exported",
         target_kind="audit_log",
@@ -128,8 +128,3 @@ def _position(signer: CursorSigner, cursor: str | None) -> tuple[datetime, UUID]
         return None
     occurred_at, row_id = signer.position_of(cursor)
     return datetime.fromisoformat(occurred_at), UUID(row_id)
-
-
-def _next_path(cursor: str) -> str:
-    arguments = [pair for pair in request.args.items(multi=True) if pair[0] != "cursor"]
-    return f"{request.path}?{urlencode([*arguments, ('cursor', cursor)])}"

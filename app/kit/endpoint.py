@@ -11,7 +11,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlencode
 
 from flask import Blueprint, Response, current_app, g, request
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -27,6 +26,8 @@ from app.kit.transactions import transaction
 
 JSON = "application/json"
 ONE_MEGABYTE = 1_048_576
+# A token that we signed ourselves and that has run out is no guess: a client then refreshes.
+OUR_OWN_EXPIRED = frozenset({"token_expired", "session_ended"})
 
 Handler = Callable[..., Response]
 Body = TypeVar("Body")
@@ -251,9 +252,7 @@ def listed(page: Page[Any], view: type[BaseModel]) -> Response:
     text = f'{{"items":[{items}],"next_cursor":{cursor}{total}}}'
     response = Response(text, status=200, mimetype=JSON)
     if page.next_cursor:
-        arguments = [pair for pair in request.args.items(multi=True) if pair[0] != "cursor"]
-        target = f"{request.path}?{urlencode([*arguments, ('cursor', page.next_cursor)])}"
-        response.headers["Link"] = f'<{target}>; rel="next"'
+        response.headers["Link"] = query_string.next_link(page.next_cursor)
     return response
 
 
@@ -281,7 +280,12 @@ def _authenticate(spec: Endpoint) -> None:
     authenticator = REGISTRY.authenticator
     if authenticator is None:
         raise RuntimeError("no authenticator is registered")
-    who = authenticator(_bearer())
+    try:
+        who = authenticator(_bearer())
+    except Unauthorized as refusal:
+        if refusal.code not in OUR_OWN_EXPIRED:
+            rate_limits.count_stranger()
+        raise
     g.actor = who
     bind_context(organization_id=str(who.organization_id), actor=who.label)
     if spec.scope is not None and not who.may(spec.scope):

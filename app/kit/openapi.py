@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from app.kit.endpoint import JSON, REGISTRY, Endpoint, endpoint
+from app.kit.openapi_parts import HEADER_PARAMETERS, PROBLEM_SCHEMA
 from app.kit.problems import PROBLEM
 from app.kit.rate_limits import RateClass
 
@@ -20,49 +21,6 @@ blueprint = Blueprint("openapi", __name__, template_folder="templates")
 REFERENCE = "#/components/schemas/{model}"
 PATH_PARAMETER = re.compile(r"<(?:(?P<kind>\w+):)?(?P<name>\w+)>")
 PUBLIC = "the description of the API holds nothing of any tenant"
-HEADER_PARAMETERS: dict[str, dict[str, Any]] = {
-    "Idempotency-Key": {
-        "description": "Your name for this deed, kept for 24 hours: a repeat of the same request has "
-        "no second effect and answers the same, with `Idempotent-Replayed: true`; another request "
-        "with this key is 422, one while the first still runs 409. An answer that held a secret is "
-        "not kept: its repeat is 409 `answered_once`.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-    },
-    "If-None-Match": {
-        "description": "The `ETag` of an answer that you have: 304 when it is still the same.",
-        "schema": {"type": "string"},
-    },
-    "If-Match": {
-        "description": "The `ETag` that you saw last: 412 when the object was changed since.",
-        "schema": {"type": "string"},
-    },
-}
-PROBLEM_SCHEMA = {
-    "type": "object",
-    "title": "Problem",
-    "description": "RFC 9457 problem details.",
-    "required": ["type", "title", "status", "detail", "code", "request_id", "errors"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "request_id": {"type": ["string", "null"]},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["pointer", "code", "detail"],
-                "properties": {
-                    "pointer": {"type": "string"},
-                    "code": {"type": "string"},
-                    "detail": {"type": "string"},
-                },
-            },
-        },
-    },
-}
 
 
 @endpoint(
@@ -70,7 +28,7 @@ PROBLEM_SCHEMA = {
     "GET",
     "/api/v1/openapi.json",
     public=PUBLIC,
-    rate=RateClass.UNLIMITED,
+    rate=RateClass.ANONYMOUS,
     answers={200: JSON},
 )
 def show_openapi() -> Response:
@@ -79,7 +37,7 @@ def show_openapi() -> Response:
 
 
 @endpoint(
-    blueprint, "GET", "/docs", public=PUBLIC, rate=RateClass.UNLIMITED, answers={200: "text/html"}
+    blueprint, "GET", "/docs", public=PUBLIC, rate=RateClass.ANONYMOUS, answers={200: "text/html"}
 )
 def show_docs() -> Response:
     """Show the description of this API as a page to read and try."""
@@ -194,7 +152,7 @@ def _responses(spec: Endpoint) -> dict[str, Any]:
 def _implied_errors(spec: Endpoint) -> set[int]:
     statuses = {500, 503}
     if spec.public is None:
-        statuses |= {401}
+        statuses |= {401, 429}
     if spec.scope is not None:
         statuses |= {403}
     if spec.rate is not RateClass.UNLIMITED:

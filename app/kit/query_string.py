@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import functools
 from typing import Any, get_args, get_origin
+from urllib.parse import urlencode
 
 from flask import request
 
 from app.kit.errors import Fault, InvalidPayload
 from app.kit.payload import LONGEST_POINTER, MOST_FAULTS, QueryArguments
+
+
+def next_link(cursor: str) -> str:
+    """Return the `Link` to the page behind this one: the same request with another cursor."""
+    arguments = [pair for pair in request.args.items(multi=True) if pair[0] != "cursor"]
+    target = f"{request.path}?{urlencode([*arguments, ('cursor', cursor)])}"
+    return f'<{target}>; rel="next"'
 
 
 def refuse_arguments() -> None:

@@ -60,7 +60,10 @@ def _seal_batch(*, key: SealKey, now: datetime) -> tuple[list[Head], int]:
         if not session.scalar(_TRY_LOCK):
             log.info("audit_sealer_busy", detail="another one seals")
             return [], 0
-        entries = [AuditEntry(*row) for row in _waiting(session)]
+        entries = sorted(
+            (AuditEntry(*row) for row in _waiting(session)),
+            key=lambda entry: (entry.occurred_at, entry.id),
+        )
         if not entries:
             return [], 0
         heads = _last_heads(session, {entry.organization_id for entry in entries})
