@@ -52,6 +52,8 @@ class Config:
     celery_result_backend: str
     secret_key: str = field(repr=False)
     jwt_secret_key: str = field(repr=False)
+    # The first seals the audit log; the others verify what was sealed before a change of keys.
+    audit_keys: tuple[str, ...] = field(repr=False)
     # None: nothing can be encrypted. The old one only opens what it wrapped, until `flask keys rotate-kek`.
     encryption_key: KeyMaterial | None = None
     encryption_old_key: KeyMaterial | None = None
@@ -110,6 +112,7 @@ class Config:
             encryption_old_key=_key_material(env, "DEVGUARD_ENCRYPTION_OLD_"),
             outbound_allow=_networks(env, "DEVGUARD_OUTBOUND_ALLOW"),
             outbound_ports=_ports(env, "DEVGUARD_OUTBOUND_PORTS", default="80,443"),
+            audit_keys=_audit_keys(env, home=home, embedded=embedded),
             pool_size=_integer(env, "DEVGUARD_POOL_SIZE", default=10, least=1, most=1000),
             pool_max_overflow=_integer(
                 env, "DEVGUARD_POOL_MAX_OVERFLOW", default=20, least=0, most=1000
@@ -239,6 +242,13 @@ def _secret(env: Mapping[str, str], name: str, *, home: Path, embedded: bool) ->
     if value.lower() in WEAK_SECRETS or len(set(value)) < 8:
         raise ConfigError(f"{name}: is too easy to guess; use `openssl rand -hex 32`")
     return value
+
+
+def _audit_keys(env: Mapping[str, str], *, home: Path, embedded: bool) -> tuple[str, ...]:
+    keys = tuple(part.strip() for part in (env.get("AUDIT_KEYS") or "").split(",") if part.strip())
+    if any(len(key.encode()) < MINIMUM_SECRET_BYTES for key in keys):
+        raise ConfigError(f"AUDIT_KEYS: each must have at least {MINIMUM_SECRET_BYTES} bytes")
+    return keys or (_secret(env, "SECRET_KEY", home=home, embedded=embedded),)
 
 
 def _kept_secret(home: Path, name: str) -> str:

@@ -16,7 +16,8 @@ from app.kit import request_body, security_headers
 from app.kit.logging import bind_context, clear_context, configure_logging, request_id_from
 from app.kit.patience import begin_hurry, end_hurry
 from app.kit.problems import register_problem_handlers
-from app.kit.rate_limits import RETRY_HINT, RateClass, limits_url, settle_retry_after
+from app.kit.rate_limit_headers import tell_limits
+from app.kit.rate_limits import RateClass, limits_url
 from app.kit.tenancy import bind_tenancy, leave_organization
 from config import Config
 
@@ -71,8 +72,8 @@ def _flask_settings(config: Config) -> dict[str, Any]:
         "RATELIMIT_ENABLED": config.ratelimit_enabled,
         "RATELIMIT_STORAGE_URI": limits_url(config.redis_url),
         "RATELIMIT_STORAGE_OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},
-        "RATELIMIT_HEADERS_ENABLED": True,
-        "RATELIMIT_HEADER_RETRY_AFTER": RETRY_HINT,
+        # Flask-Limiter's own would be sent beside ours, and its Retry-After instead of that of a 503.
+        "RATELIMIT_HEADERS_ENABLED": False,
         "RATELIMIT_STRATEGY": "moving-window",
         "RATE_CLASSES": {
             RateClass.ANONYMOUS: config.ratelimit_anonymous,
@@ -132,7 +133,7 @@ def _bind_requests(app: Flask) -> None:
     def finish_answer(response: Response) -> Response:
         if response.status_code >= 400:
             request_body.discard_rest()
-        settle_retry_after(response)
+        tell_limits(response)
         response.headers["X-Request-Id"] = g.get("request_id", "")
         return security_headers.harden(response, is_authenticated="actor" in g)
 

@@ -10,17 +10,21 @@ from importlib import import_module
 from typing import Any
 
 from app.api_gateway import tasks as api_gateway_tasks
+from app.audit import tasks as audit_tasks
 from app.auth import tasks as auth_tasks
+from app.kit import idempotency_keys
 from app.kit.jobs import Every, process, upkeep
 
 # Imported for what they declare; each line one feature.
-MODULES = (upkeep, auth_tasks, api_gateway_tasks)
+MODULES = (upkeep, idempotency_keys, audit_tasks, auth_tasks, api_gateway_tasks)
 
 SCHEDULE: dict[str, Every] = {
     "api_gateway.compact_rollups": Every(timedelta(seconds=10)),
     "api_gateway.keep_partitions": Every(timedelta(hours=1), offset=timedelta(minutes=3)),
+    "audit.seal_events": Every(timedelta(seconds=5)),
     "auth.forget_ended_sessions": Every(timedelta(days=1), offset=timedelta(minutes=11)),
     "auth.forget_failures": Every(timedelta(hours=1), offset=timedelta(minutes=17)),
+    "kit.forget_idempotency_keys": Every(timedelta(hours=1), offset=timedelta(minutes=17)),
     "kit.clean_job_records": Every(timedelta(hours=1), offset=timedelta(minutes=7)),
 }
 

@@ -42,3 +42,5 @@ class AuditEvent(StrEnum):
     PROVIDER_UPDATED = "provider.updated"
     PROVIDER_DELETED = "provider.deleted"
     API_REQUESTS_IMPORTED = "api_requests.imported"
+
+    AUDIT_EXPORTED = "audit.exported"

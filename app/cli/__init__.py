@@ -8,7 +8,7 @@ from flask import Flask
 
 from app.api_gateway.service.catalogue_import import import_catalogue
 from app.api_gateway.service.series import keep_api_requests
-from app.cli import api_requests, encryption, identity, jobs, prices
+from app.cli import api_requests, audit, encryption, identity, jobs, prices
 
 
 def register_commands(app: Flask) -> None:
@@ -19,6 +19,7 @@ def register_commands(app: Flask) -> None:
     app.cli.add_command(api_requests.api_requests)
     app.cli.add_command(jobs.tasks)
     app.cli.add_command(encryption.keys)
+    app.cli.add_command(audit.audit)
 
 
 def after_upgrade(app: Flask) -> None:

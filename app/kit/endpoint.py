@@ -10,23 +10,24 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_args, get_origin
-from urllib.parse import urlencode
+from typing import Any, TypeVar
 
 from flask import Blueprint, Response, current_app, g, request
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from app.kit import rate_limits, request_body
+from app.kit import conditional, idempotency, query_string, rate_limits, request_body
 from app.kit.actor import Actor, Authenticator
-from app.kit.errors import Fault, Forbidden, InvalidPayload, Unauthorized
+from app.kit.errors import Forbidden, InvalidPayload, Unauthorized
 from app.kit.logging import bind_context
 from app.kit.pagination import Page
-from app.kit.payload import LONGEST_POINTER, MOST_FAULTS, QueryArguments, faults_of, json_faults
+from app.kit.payload import MOST_FAULTS, QueryArguments, faults_of, json_faults
 from app.kit.rate_limits import RateClass
 from app.kit.transactions import transaction
 
 JSON = "application/json"
 ONE_MEGABYTE = 1_048_576
+# A token that we signed ourselves and that has run out is no guess: a client then refreshes.
+OUR_OWN_EXPIRED = frozenset({"token_expired", "session_ended"})
 
 Handler = Callable[..., Response]
 Body = TypeVar("Body")
@@ -55,6 +56,19 @@ class Endpoint:
     body_limit: int
     tag: str
     examples: Mapping[str, Any] = field(default_factory=dict)
+    unreplayed: str | None = None
+    versioned: bool = False
+
+    @property
+    def is_tagged(self) -> bool:
+        """Return whether the route shows one object, whose state then has a tag."""
+        name = self.name.rpartition(".")[2]
+        return self.method == "GET" and name.startswith("show_") and "<" in self.rule
+
+    @property
+    def takes_idempotency_key(self) -> bool:
+        """Return whether the route heeds the header: every POST of somebody whom we know."""
+        return self.method == "POST" and self.public is None
 
 
 @dataclass(slots=True)
@@ -85,12 +99,16 @@ def endpoint(
     accepts: tuple[str, ...] = (JSON,),
     body_limit: int = ONE_MEGABYTE,
     examples: Mapping[str, Any] | None = None,
+    unreplayed: str | None = None,
+    versioned: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Declare a route of the blueprint; the decorated handler answers with a Response.
 
     `scope` names what the actor must hold; a route without one says in `public` why anybody may
     call it. A route that writes names its `audit` event or says in `unaudited` why there is none.
-    `answers` maps each success status to its model (or None for an empty body, or a media type).
+    `answers` maps each success status to its model (or None for an empty body, or media types).
+    A POST whose answer holds a secret says so in `unreplayed`: no copy is kept for a repeat.
+    A PUT, PATCH or DELETE that heeds `if_match()` is `versioned`; the others refuse the header.
     """
 
     def declare(handler: Handler) -> Handler:
@@ -116,9 +134,18 @@ def endpoint(
             body_limit=body_limit,
             tag=blueprint.name,
             examples=examples or {},
+            unreplayed=unreplayed,
+            versioned=versioned,
         )
         REGISTRY.endpoints[spec.name] = spec
-        limited = rate_limits.limited(handler, spec.rate, name=spec.name)
+        deed = handler
+        if spec.takes_idempotency_key:
+            deed = _once(handler, spec)
+        elif spec.is_tagged:
+            deed = conditional.tagged(handler)
+        elif spec.method != "GET" and not versioned:
+            deed = conditional.unversioned(handler)
+        limited = rate_limits.limited(deed, spec.rate, name=spec.name)
 
         @functools.wraps(handler)
         def run(**arguments: Any) -> Response:
@@ -126,7 +153,7 @@ def endpoint(
             if spec.public is None:
                 _authenticate(spec)
             if spec.query is None:
-                _refuse_arguments()
+                query_string.refuse_arguments()
             with transaction():
                 return limited(**arguments)
 
@@ -159,13 +186,17 @@ def raw_body() -> bytes:
 
     Raises UnsupportedMediaType, PayloadTooLarge, BadRequest for a broken gzip stream.
     """
+    # Kept only where the fingerprint of a keyed request read it before the handler does.
+    kept: bytes | None = g.pop("raw_body", None)
+    if kept is not None:
+        return kept
     return request_body.read(g.endpoint.accepts, limit=g.endpoint.body_limit)
 
 
 def query(model: type[Query]) -> Query:
     """Return the validated query arguments. Raises InvalidPayload with every broken rule."""
     try:
-        return model.model_validate(_query_values(model), strict=False)
+        return model.model_validate(query_string.values_of(model), strict=False)
     except ValidationError as error:
         raise InvalidPayload("the query breaks the rules", faults=faults_of(error)) from None
 
@@ -182,14 +213,16 @@ def validated(adapter: TypeAdapter[Body], raw: bytes) -> Body:
     return value
 
 
-def ok(view: BaseModel) -> Response:
-    """Answer 200 with the view."""
-    return answered(view, status=200)
+def ok(view: BaseModel, *, version: int | None = None) -> Response:
+    """Answer 200 with the view, tagged with the version of its object where that counts its changes."""
+    return conditional.with_version(answered(view, status=200), version)
 
 
-def created(view: BaseModel, *, location: str | None = None) -> Response:
-    """Answer 201 with the view and where it lives."""
-    return answered(view, status=201, location=location)
+def created(
+    view: BaseModel, *, location: str | None = None, version: int | None = None
+) -> Response:
+    """Answer 201 with the view and where it lives, tagged as by ok()."""
+    return conditional.with_version(answered(view, status=201, location=location), version)
 
 
 def answered(
@@ -219,17 +252,40 @@ def listed(page: Page[Any], view: type[BaseModel]) -> Response:
     text = f'{{"items":[{items}],"next_cursor":{cursor}{total}}}'
     response = Response(text, status=200, mimetype=JSON)
     if page.next_cursor:
-        arguments = [pair for pair in request.args.items(multi=True) if pair[0] != "cursor"]
-        target = f"{request.path}?{urlencode([*arguments, ('cursor', page.next_cursor)])}"
-        response.headers["Link"] = f'<{target}>; rel="next"'
+        response.headers["Link"] = query_string.next_link(page.next_cursor)
     return response
+
+
+def _once(handler: Handler, spec: Endpoint) -> Handler:
+    def once(**arguments: Any) -> Response:
+        key = request.headers.get(idempotency.HEADER)
+        if key is None:
+            return handler(**arguments)
+        payload = b""
+        if spec.body is not None:
+            payload = g.raw_body = raw_body()
+        return idempotency.answer_once(
+            lambda: handler(**arguments),
+            key=key,
+            actor=actor(),
+            route=spec.name,
+            payload=payload,
+            is_replayable=spec.unreplayed is None,
+        )
+
+    return once
 
 
 def _authenticate(spec: Endpoint) -> None:
     authenticator = REGISTRY.authenticator
     if authenticator is None:
         raise RuntimeError("no authenticator is registered")
-    who = authenticator(_bearer())
+    try:
+        who = authenticator(_bearer())
+    except Unauthorized as refusal:
+        if refusal.code not in OUR_OWN_EXPIRED:
+            rate_limits.count_stranger()
+        raise
     g.actor = who
     bind_context(organization_id=str(who.organization_id), actor=who.label)
     if spec.scope is not None and not who.may(spec.scope):
@@ -252,40 +308,6 @@ def _cached_adapter(model: Any) -> TypeAdapter[Any]:
 def _adapter(model: type[Body]) -> TypeAdapter[Body]:
     adapter: TypeAdapter[Body] = _cached_adapter(model)  # type: ignore[arg-type]
     return adapter
-
-
-def _refuse_arguments() -> None:
-    faults = [
-        Fault(f"/{name}"[:LONGEST_POINTER], "extra_forbidden", "is not an argument of this route")
-        for name in request.args
-    ]
-    if faults:
-        raise InvalidPayload("the query breaks the rules", faults=faults[:MOST_FAULTS])
-
-
-def _query_values(model: type[QueryArguments]) -> dict[str, Any]:
-    lists = _list_arguments(model)
-    given = dict(request.args.lists())
-    faults = [
-        Fault(f"/{name}"[:LONGEST_POINTER], "repeated_name", "is given more than once")
-        for name, values in given.items()
-        if len(values) > 1 and name not in lists
-    ]
-    if faults:
-        raise InvalidPayload("the query breaks the rules", faults=faults[:MOST_FAULTS])
-    return {name: values if name in lists else values[0] for name, values in given.items()}
-
-
-@functools.cache
-def _list_arguments(model: type[QueryArguments]) -> frozenset[str]:
-    return frozenset(
-        info.alias or name for name, info in model.model_fields.items() if _is_list(info.annotation)
-    )
-
-
-def _is_list(annotation: Any) -> bool:
-    origin = get_origin(annotation)
-    return origin is list or any(_is_list(part) for part in get_args(annotation))
 
 
 def secret_key() -> str:

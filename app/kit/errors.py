@@ -86,6 +86,14 @@ class Conflict(DevGuardError):
     code = "conflict"
 
 
+class PreconditionFailed(DevGuardError):
+    """The object is not in the state that the caller named."""
+
+    status = 412
+    title = "Precondition failed"
+    code = "precondition_failed"
+
+
 class PayloadTooLarge(DevGuardError):
     status = 413
     title = "Payload too large"

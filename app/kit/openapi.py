@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from app.kit.endpoint import JSON, REGISTRY, Endpoint, endpoint
+from app.kit.openapi_parts import HEADER_PARAMETERS, PROBLEM_SCHEMA
 from app.kit.problems import PROBLEM
 from app.kit.rate_limits import RateClass
 
@@ -20,32 +21,6 @@ blueprint = Blueprint("openapi", __name__, template_folder="templates")
 REFERENCE = "#/components/schemas/{model}"
 PATH_PARAMETER = re.compile(r"<(?:(?P<kind>\w+):)?(?P<name>\w+)>")
 PUBLIC = "the description of the API holds nothing of any tenant"
-PROBLEM_SCHEMA = {
-    "type": "object",
-    "title": "Problem",
-    "description": "RFC 9457 problem details.",
-    "required": ["type", "title", "status", "detail", "code", "request_id", "errors"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "request_id": {"type": ["string", "null"]},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["pointer", "code", "detail"],
-                "properties": {
-                    "pointer": {"type": "string"},
-                    "code": {"type": "string"},
-                    "detail": {"type": "string"},
-                },
-            },
-        },
-    },
-}
 
 
 @endpoint(
@@ -53,7 +28,7 @@ PROBLEM_SCHEMA = {
     "GET",
     "/api/v1/openapi.json",
     public=PUBLIC,
-    rate=RateClass.UNLIMITED,
+    rate=RateClass.ANONYMOUS,
     answers={200: JSON},
 )
 def show_openapi() -> Response:
@@ -62,7 +37,7 @@ def show_openapi() -> Response:
 
 
 @endpoint(
-    blueprint, "GET", "/docs", public=PUBLIC, rate=RateClass.UNLIMITED, answers={200: "text/html"}
+    blueprint, "GET", "/docs", public=PUBLIC, rate=RateClass.ANONYMOUS, answers={200: "text/html"}
 )
 def show_docs() -> Response:
     """Show the description of this API as a page to read and try."""
@@ -119,7 +94,11 @@ def _operation(spec: Endpoint, rule: str) -> dict[str, Any]:
         "summary": spec.summary,
         "description": _description(spec),
         "security": [] if spec.public else [{"bearer": []}],
-        "parameters": [*_path_parameters(rule), *_query_parameters(spec)],
+        "parameters": [
+            *_path_parameters(rule),
+            *_query_parameters(spec),
+            *_header_parameters(spec),
+        ],
         "responses": _responses(spec),
     }
     if spec.body is not None:
@@ -153,10 +132,12 @@ def _responses(spec: Endpoint) -> dict[str, Any]:
     for status, model in spec.answers.items():
         answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         if isinstance(model, str):
-            answer["content"] = {model: {"schema": {}}}
+            answer["content"] = {media_type: {"schema": {}} for media_type in model.split(", ")}
         elif model is not None:
             answer["content"] = {JSON: {"schema": _schema_of(model, "serialization")}}
         responses[str(status)] = answer
+    if spec.is_tagged:
+        responses["304"] = {"description": HTTPStatus.NOT_MODIFIED.phrase}
     for status in sorted({*spec.errors, *_implied_errors(spec)}):
         responses.setdefault(
             str(status),
@@ -171,7 +152,7 @@ def _responses(spec: Endpoint) -> dict[str, Any]:
 def _implied_errors(spec: Endpoint) -> set[int]:
     statuses = {500, 503}
     if spec.public is None:
-        statuses |= {401}
+        statuses |= {401, 429}
     if spec.scope is not None:
         statuses |= {403}
     if spec.rate is not RateClass.UNLIMITED:
@@ -180,6 +161,12 @@ def _implied_errors(spec: Endpoint) -> set[int]:
         statuses |= {400, 413, 415, 422}
     if spec.query is not None:
         statuses |= {422}
+    if spec.takes_idempotency_key:
+        statuses |= {400, 409, 422}
+    if spec.is_tagged or spec.method not in {"GET", "POST"}:
+        statuses |= {400}
+    if spec.versioned:
+        statuses |= {412}
     if "<" in spec.rule:
         statuses |= {404}
     return statuses
@@ -213,6 +200,19 @@ def _query_parameters(spec: Endpoint) -> list[dict[str, Any]]:
             **({"description": property_["description"]} if "description" in property_ else {}),
         }
         for name, property_ in schema.get("properties", {}).items()
+    ]
+
+
+def _header_parameters(spec: Endpoint) -> list[dict[str, Any]]:
+    chosen = {
+        "Idempotency-Key": spec.takes_idempotency_key,
+        "If-None-Match": spec.is_tagged,
+        "If-Match": spec.versioned,
+    }
+    return [
+        {"name": name, "in": "header", "required": False, **HEADER_PARAMETERS[name]}
+        for name, is_heeded in chosen.items()
+        if is_heeded
     ]
 
 

@@ -8,15 +8,16 @@ from enum import StrEnum
 from typing import Any
 
 from flask import Response, current_app, g, request
+from flask_limiter import RequestLimit
+from limits import parse_many
 from limits.storage import MemoryStorage, RedisStorage
 
 from app.extensions import limiter
+from app.kit.errors import TooManyRequests
 from app.kit.logging import logger
 
 log = logger(__name__)
 
-# What Flask-Limiter calls its hint; it would send it with every answer, and instead of that of a 503.
-RETRY_HINT = "X-RateLimit-Retry-After"
 SCHEME = "patient"
 # While Redis does not answer, one request in this time asks it and waits; the others do not.
 ASK_AGAIN_AFTER_S = 5.0
@@ -55,11 +56,30 @@ def limits_url(redis_url: str) -> str:
     return f"{SCHEME}+{redis_url}"
 
 
-def settle_retry_after(response: Response) -> None:
-    """Say when to try again on 429; any other answer keeps what it says itself."""
-    hint = response.headers.pop(RETRY_HINT, None)
-    if response.status_code == 429 and hint is not None:
-        response.headers["Retry-After"] = hint
+def count_stranger() -> None:
+    """Count a request without a valid credential as one of an anonymous caller of this address.
+
+    Whoever is refused is not told more often than that whether a guess was wrong; valid credentials
+    from the same address go on. Raises TooManyRequests when the allowance is used up.
+    """
+    if not limiter.enabled:
+        return
+    counted = g.stranger_limits = []
+    for item in sorted(parse_many(str(current_app.config["RATE_CLASSES"][RateClass.ANONYMOUS]))):
+        # Spelled as Flask-Limiter does, so that public routes and refusals share one allowance.
+        arguments = [_address(), str(RateClass.ANONYMOUS)]
+        is_allowed = limiter.limiter.hit(item, *arguments)
+        counted.append(RequestLimit(limiter, item, arguments, not is_allowed, shared=True))
+        if not is_allowed:
+            raise TooManyRequests(f"{item} without a valid credential from one address")
+
+
+def counted_limits() -> list[RequestLimit]:
+    """Return the limits that this request was counted against."""
+    strangers: list[RequestLimit] | None = g.get("stranger_limits")
+    if strangers is not None:
+        return strangers
+    return limiter.current_limits if limiter.enabled else []
 
 
 class PatientStorage(RedisStorage):
@@ -104,5 +124,9 @@ class PatientStorage(RedisStorage):
 def _caller() -> str:
     who = g.get("actor")
     if who is None:
-        return f"ip:{request.remote_addr}"
+        return _address()
     return f"{who.kind}:{who.api_key_id or who.user_id}"
+
+
+def _address() -> str:
+    return f"ip:{request.remote_addr}"

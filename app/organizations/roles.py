@@ -39,6 +39,7 @@ _ADMIN = _MEMBER | {
     "api_keys:read",
     "api_keys:write",
     "providers:write",
+    "audit:read",
 }
 _OWNER = _ADMIN | {"organization:write"}
 

@@ -43,7 +43,7 @@ class Project(Model):
     slug: Mapped[str] = mapped_column(Text(collation="C"))
     description: Mapped[str] = mapped_column(Text)
     environments: Mapped[list[str]] = mapped_column(ARRAY(Text))
-    # Grows with each change: the strong ETag of later.
+    # Grows with each change: the strong ETag.
     version: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(MOMENT)
     updated_at: Mapped[datetime] = mapped_column(MOMENT)

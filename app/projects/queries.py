@@ -40,6 +40,20 @@ def get_project(*, organization_id: UUID, project_id: UUID) -> Project:
     return project
 
 
+def lock_project(*, organization_id: UUID, project_id: UUID) -> Project:
+    """Return the project as it is now; nobody else changes it in this transaction. Raises NotFound."""
+    statement = (
+        select(Project)
+        .where(*_living(organization_id, project_id))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    project = db.session.scalar(statement)
+    if project is None:
+        raise NotFound("no such project")
+    return project
+
+
 def find_project_name(*, organization_id: UUID, project_id: UUID) -> str | None:
     """Return the name of the project, or None when the organization has none of this id."""
     return db.session.scalar(select(Project.name).where(*_living(organization_id, project_id)))

@@ -8,6 +8,7 @@ from uuid import UUID
 from flask import Blueprint, Response
 
 from app.auth.access import forget_keys_of_project
+from app.kit.conditional import if_match
 from app.kit.endpoint import (
     actor,
     body,
@@ -85,7 +86,11 @@ def create_project() -> Response:
         wanted=NewProject(**wanted.model_dump()),
         now=datetime.now(UTC),
     )
-    return created(ProjectView.model_validate(project), location=f"/api/v1/projects/{project.id}")
+    return created(
+        ProjectView.model_validate(project),
+        location=f"/api/v1/projects/{project.id}",
+        version=project.version,
+    )
 
 
 @endpoint(
@@ -99,7 +104,7 @@ def create_project() -> Response:
 def show_project(project_id: UUID) -> Response:
     """Show a project."""
     project = queries.get_project(organization_id=actor().organization_id, project_id=project_id)
-    return ok(ProjectView.model_validate(project))
+    return ok(ProjectView.model_validate(project), version=project.version)
 
 
 @endpoint(
@@ -112,6 +117,7 @@ def show_project(project_id: UUID) -> Response:
     answers={200: ProjectView},
     errors=(409,),
     audit="project.updated",
+    versioned=True,
 )
 def replace_project(project_id: UUID) -> Response:
     """Replace a project; what is left out falls back to its default."""
@@ -128,6 +134,7 @@ def replace_project(project_id: UUID) -> Response:
     answers={200: ProjectView},
     errors=(409,),
     audit="project.updated",
+    versioned=True,
 )
 def update_project(project_id: UUID) -> Response:
     """Change what is sent of a project; `archived` puts it aside without stopping anything."""
@@ -142,11 +149,15 @@ def update_project(project_id: UUID) -> Response:
     rate=RateClass.WRITE,
     answers={204: None},
     audit="project.deleted",
+    versioned=True,
 )
 def delete_project(project_id: UUID) -> Response:
     """Delete a project: it is gone for everybody, and its ingest keys are refused."""
     service.delete_project(
-        organization_id=actor().organization_id, project_id=project_id, now=datetime.now(UTC)
+        organization_id=actor().organization_id,
+        project_id=project_id,
+        precondition=if_match(),
+        now=datetime.now(UTC),
     )
     forget_keys_of_project(project_id)
     return no_content()
@@ -157,7 +168,8 @@ def _updated(project_id: UUID, fields: dict[str, object]) -> Response:
         organization_id=actor().organization_id,
         project_id=project_id,
         fields=fields,
+        precondition=if_match(),
         now=datetime.now(UTC),
     )
     forget_keys_of_project(project_id)
-    return ok(ProjectView.model_validate(project))
+    return ok(ProjectView.model_validate(project), version=project.version)

@@ -13,9 +13,10 @@ from sqlalchemy.exc import IntegrityError
 from app.audit.service import changes, record
 from app.extensions import db
 from app.kit.errors import Conflict
+from app.kit.etags import Precondition
 from app.kit.ids import new_id
 from app.projects.models import Project
-from app.projects.queries import get_project
+from app.projects.queries import lock_project
 from app.projects.slugs import slug_of
 
 AUDITED_FIELDS = ("name", "slug", "description", "environments", "archived_at")
@@ -64,13 +65,18 @@ def create_project(*, organization_id: UUID, wanted: NewProject, now: datetime) 
 
 
 def update_project(
-    *, organization_id: UUID, project_id: UUID, fields: Mapping[str, Any], now: datetime
+    *,
+    organization_id: UUID,
+    project_id: UUID,
+    fields: Mapping[str, Any],
+    now: datetime,
+    precondition: Precondition | None = None,
 ) -> Project:
     """Return the project with these fields changed; `archived` puts it aside or takes it back.
 
-    Raises NotFound, SlugTaken. What changes nothing leaves version and time as they are.
+    Raises NotFound, SlugTaken, PreconditionFailed. What changes nothing leaves version and time as they are.
     """
-    project = get_project(organization_id=organization_id, project_id=project_id)
+    project = _project_to_change(organization_id, project_id, precondition)
     before = _audited(project)
     for name, value in fields.items():
         if name == "archived":
@@ -93,9 +99,15 @@ def update_project(
     return project
 
 
-def delete_project(*, organization_id: UUID, project_id: UUID, now: datetime) -> None:
-    """Delete the project; its keys work no longer. Raises NotFound."""
-    project = get_project(organization_id=organization_id, project_id=project_id)
+def delete_project(
+    *,
+    organization_id: UUID,
+    project_id: UUID,
+    now: datetime,
+    precondition: Precondition | None = None,
+) -> None:
+    """Delete the project; its keys work no longer. Raises NotFound, PreconditionFailed."""
+    project = _project_to_change(organization_id, project_id, precondition)
     project.deleted_at = now
     project.updated_at = now
     project.version += 1
@@ -106,6 +118,16 @@ def delete_project(*, organization_id: UUID, project_id: UUID, now: datetime) ->
         target_label=project.name,
         before=_audited(project),
     )
+
+
+def _project_to_change(
+    organization_id: UUID, project_id: UUID, precondition: Precondition | None
+) -> Project:
+    # Locked, so that of two who saw the same version only one changes it.
+    project = lock_project(organization_id=organization_id, project_id=project_id)
+    if precondition is not None:
+        precondition.check(project.version)
+    return project
 
 
 def _flush_unless_taken(project: Project) -> None:

@@ -104,6 +104,12 @@ CASES: dict[str, Case] = {
     # Whoever holds the text of a key may end it; here it is nobody's.
     "security.create_token_leak": Case(body=lambda _ids: {"token": "dgp_" + "0" * 36}),
     "api_keys.delete_api_key": Case(path={"api_key_id": "api_key"}),
+    # A filter that nothing passes answers an empty list, as for an id of nobody.
+    "audit.list_events": Case(query={"actor_id": "user", "target_id": "project"}, foreign=200),
+    "audit.export_events": Case(
+        query={"actor_id": "user", "target_id": "project"}, foreign=200, extra={"format": "ndjson"}
+    ),
+    "audit.show_head": NOTHING_NAMED,
     "projects.list_projects": Case(lists="project"),
     "projects.create_project": Case(body=_project_form),
     "projects.show_project": Case(path=PROJECT),

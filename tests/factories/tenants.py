@@ -152,4 +152,26 @@ def _own_provider(tenant: Tenant) -> str:
     return str(answer.json["id"])
 
 
-FILLERS: list[Callable[[Tenant], None]] = [fill_identity, fill_api_gateway]
+def fill_idempotency_keys(tenant: Tenant) -> None:
+    answer = tenant.owner.post(
+        f"{API}/projects",
+        json={"name": tenant.text("projects")[:60], "slug": f"k-{secrets.token_hex(4)}"},
+        headers={"Idempotency-Key": tenant.text("idempotency_keys")},
+    )
+    assert answer.status_code == 201, answer.text
+    tenant.listed["project"].add(answer.json["id"])
+
+
+def fill_seals(tenant: Tenant) -> None:
+    """Seal what the others left in the audit log: nothing of it waits when the walk begins."""
+    with as_platform(tenant.app):
+        celery.tasks["audit.seal_events"]()
+
+
+# The last one seals what all the others did.
+FILLERS: list[Callable[[Tenant], None]] = [
+    fill_identity,
+    fill_api_gateway,
+    fill_idempotency_keys,
+    fill_seals,
+]

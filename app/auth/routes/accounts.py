@@ -183,6 +183,7 @@ def logout() -> Response:
     body=PasswordChange,
     answers={200: TokensView},
     audit="user.password_changed",
+    unreplayed="the answer holds tokens",
 )
 def change_password() -> Response:
     """Change the password; ends every other session and answers new credentials for this one.

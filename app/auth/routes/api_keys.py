@@ -51,6 +51,7 @@ KEY = "/<uuid:api_key_id>"
     answers={201: ApiKeyCreatedView},
     errors=(404,),
     audit="api_key.created",
+    unreplayed="the secret of a key is shown once",
     examples={
         "ingest": {
             "kind": "ingest",
