@@ -19,7 +19,7 @@ from app.api_gateway.schemas.requests import (
     ApiRequestItem,
 )
 from app.kit.errors import Fault, InvalidPayload
-from app.kit.payload import faults_of
+from app.kit.payload import MOST_NAMED_FAULTS, faults_of
 
 Item = Mapping[str, Any]
 STARTS_AS_BATCH = re.compile(rb'\s*\{\s*"requests"\s*:\s*\[')
@@ -118,6 +118,7 @@ def _read_batch(raw: bytes) -> ReadCalls:
 def _judged(values: Sequence[Any]) -> ReadCalls:
     """Judge each item alone: the slow way, taken only when some item is bad."""
     read = ReadCalls(is_single=False, items=[])
+    named = 0
     for index, value in enumerate(values):
         pointer = BATCH_POINTER.format(index=index)
         try:
@@ -127,7 +128,12 @@ def _judged(values: Sequence[Any]) -> ReadCalls:
             else:
                 read.items.append((index, _valid(ONE_ITEM, value)))
         except ValidationError as error:
-            read.faults[index] = _faults(error, prefix=pointer)
+            if named < MOST_NAMED_FAULTS:
+                read.faults[index] = _faults(error, prefix=pointer)
+            else:
+                detail = f"{error.error_count()} rules are broken"
+                read.faults[index] = [Fault(pointer, "too_many_faults", detail)]
+            named += error.error_count()
             read.ids[index] = _id_of(value)
     return read
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, NotRequired
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, with_config
+from pydantic import ConfigDict, FailFast, Field, StringConstraints, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from app.api_gateway.pricing import PricingStatus
@@ -114,7 +114,9 @@ class ApiRequestItem(TypedDict):
 class ApiRequestBatch(TypedDict):
     """Up to 5,000 calls; a bad one never fails the others."""
 
-    requests: Annotated[list[ApiRequestItem], Field(min_length=1, max_length=MAXIMUM_BATCH)]
+    requests: Annotated[
+        list[ApiRequestItem], Field(min_length=1, max_length=MAXIMUM_BATCH), FailFast()
+    ]
 
 
 @with_config(STRICT)
@@ -125,7 +127,9 @@ class RawBatch(TypedDict):
 
 
 ONE_ITEM: TypeAdapter[ApiRequestItem] = TypeAdapter(ApiRequestItem)
-ITEMS: TypeAdapter[list[ApiRequestItem]] = TypeAdapter(list[ApiRequestItem])
+ITEMS: TypeAdapter[list[ApiRequestItem]] = TypeAdapter(
+    Annotated[list[ApiRequestItem], FailFast()]
+)
 BATCH: TypeAdapter[ApiRequestBatch] = TypeAdapter(ApiRequestBatch)
 FRAME: TypeAdapter[RawBatch] = TypeAdapter(RawBatch)
 
