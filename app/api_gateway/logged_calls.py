@@ -325,8 +325,13 @@ def _other_usage(usage: Mapping[str, Any]) -> str:
     )
 
 
-@lru_cache(maxsize=4096)
 def _json(pairs: tuple[tuple[str, str], ...]) -> str:
+    # What is kept is the caller's: 32 tags of 700 characters each would be 90 MB of them.
+    return _short_json(pairs) if len(pairs) <= 4 else _encode(dict(pairs))
+
+
+@lru_cache(maxsize=4096)
+def _short_json(pairs: tuple[tuple[str, str], ...]) -> str:
     return _encode(dict(pairs))
 
 

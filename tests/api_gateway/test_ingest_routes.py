@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import threading
 import zlib
 from collections import Counter
@@ -566,8 +567,9 @@ class TestCountsOnce:
         assert totals[0]["requests"] == 120
 
     def test_when_many_send_the_same_at_once(self, app, alice, project, ingest_key, stored):
-        calls = [api_call(id=f"at-once-{n}") for n in range(400)]
-        orders = [calls, calls[::-1], calls[200:] + calls[:200], calls[1::2] + calls[::2]]
+        # Long enough to meet in the middle: in the order of arrival they would deadlock.
+        calls = [api_call(id=f"at-once-{n}") for n in range(1500)]
+        orders = [random.Random(n).sample(calls, len(calls)) for n in range(4)]
         statuses: list[int] = []
         counted: Counter[str] = Counter()
         barrier = threading.Barrier(len(orders))
@@ -595,9 +597,9 @@ class TestCountsOnce:
             thread.join()
 
         assert max(statuses) in {200, 201}
-        assert counted == {"created": 400, "duplicates": 1200}
-        assert len(stored()) == 400
-        assert totals_of(alice, project)["requests"] == 400
+        assert counted == {"created": 1500, "duplicates": 4500}
+        assert len(stored()) == 1500
+        assert totals_of(alice, project)["requests"] == 1500
 
     def test_when_many_bring_new_groups_at_once(self, app, alice, project, ingest_key):
         # More of them than connections: a group is made in a transaction of its own.

@@ -16,8 +16,12 @@ import pytest
 from flask import Flask
 from sqlalchemy import text
 
+from app.api_gateway import tasks
 from app.api_gateway.service import rollups
 from app.api_gateway.service.rollups import compact_rollups
+from app.extensions import db
+from app.kit.jobs import enqueue
+from app.kit.jobs.drain import run_waiting
 from app.kit.tenancy import system_session
 from tests.factories import people
 from tests.factories.api_calls import (
@@ -286,6 +290,19 @@ class TestRollups:
         assert_rollups_are_rows(app, project)
         monkeypatch.undo()
         logged(ingest_key, [api_call(id=f"lost-{n}") for n in range(5)])
+        assert_rollups_are_rows(app, project)
+
+    def test_are_compacted_by_the_task(self, app, alice, project, ingest_key):
+        logged(ingest_key, recent_mix(60, seed=14), size=20)
+        before = totals_of(alice, project)
+
+        with app.app_context():
+            enqueue(tasks.compact_rollups)
+            db.session.commit()
+            run_waiting()
+
+        assert deltas_of(app, project) == 0
+        assert totals_of(alice, project) == before
         assert_rollups_are_rows(app, project)
 
     def test_keep_projects_apart(self, app, alice, make_project):

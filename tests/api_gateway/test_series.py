@@ -14,6 +14,7 @@ from app.api_gateway import tasks
 from app.api_gateway.models.requests import API_REQUESTS
 from app.api_gateway.service.series import keep_api_requests
 from app.extensions import db
+from app.kit.jobs import enqueue
 from app.kit.jobs.drain import run_waiting
 from app.kit.tenancy import organization_scope, owner_session, system_session
 from app.kit.timeseries import Engine, engine_of, native_partitions
@@ -111,10 +112,14 @@ class TestKeepApiRequests:
         listed = all_pages(alice, f"project_id={project.id}&from={ago(days=91)}")
         assert [call["id"] for call in listed] == [call["id"] for call in calls]
 
-    def test_is_run_as_a_task(self, app):
+    def test_is_run_as_a_task(self, app, as_system):
         with app.app_context():
-            tasks.keep_partitions()
+            message_id = enqueue(tasks.keep_partitions)
+            db.session.commit()
             run_waiting()
+
+        assert as_system("SELECT 1 FROM outbox WHERE id = :id", id=message_id) == []
+        assert as_system("SELECT 1 FROM dead_tasks WHERE message_id = :id", id=message_id) == []
 
 
 class TestLateCalls:

@@ -404,6 +404,7 @@ class TestTime:
                         time.sleep(0.05)
 
         with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+            listener.settimeout(5)
             thread = threading.Thread(target=drip, args=(listener,))
             thread.start()
             url = f"https://receiver.example:{listener.getsockname()[1]}/"
