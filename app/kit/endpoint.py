@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from flask import Blueprint, Response, current_app, g, request
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from app.extensions import limiter
 from app.kit import conditional, idempotency, query_string, rate_limits, request_body
 from app.kit.actor import Actor, Authenticator
 from app.kit.errors import Forbidden, InvalidPayload, Unauthorized
@@ -155,7 +156,8 @@ def endpoint(
             if spec.query is None:
                 query_string.refuse_arguments()
             with transaction():
-                return limited(**arguments)
+                # Switched off for load tests: then not even asked.
+                return (limited if limiter.enabled else deed)(**arguments)
 
         blueprint.add_url_rule(
             rule, endpoint=handler.__name__, view_func=run, methods=[method], strict_slashes=True

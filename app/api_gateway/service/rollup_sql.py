@@ -48,6 +48,13 @@ OF_ONE_ROW: dict[str, str] = {
     "generation_us": f"CASE WHEN {_GENERATES} THEN duration_us ELSE 0 END",
 }
 MEASURES = tuple(OF_ONE_ROW)
+# What of a row of api_requests the expressions above read, and its identity.
+COLUMNS_OF_ROWS = (
+    "organization_id", "project_id", "started_at", "id", "group_id", "attempt", "cache_hit",
+    "input_tokens", "cache_read_input_tokens", "cache_write_input_tokens", "output_tokens",
+    "reasoning_output_tokens", "pricing_status", "pricing_notes", "cost", "computed_cost",
+    "duration_us", "duration_bin", "first_chunk_bin",
+)  # fmt: skip
 HISTOGRAM_COLUMNS = tuple(f"{name}_{part}" for name in HISTOGRAMS for part in ("bins", "counts"))
 COLUMNS = (*KEY, *MEASURES, *HISTOGRAM_COLUMNS)
 
