@@ -127,9 +127,7 @@ class RawBatch(TypedDict):
 
 
 ONE_ITEM: TypeAdapter[ApiRequestItem] = TypeAdapter(ApiRequestItem)
-ITEMS: TypeAdapter[list[ApiRequestItem]] = TypeAdapter(
-    Annotated[list[ApiRequestItem], FailFast()]
-)
+ITEMS: TypeAdapter[list[ApiRequestItem]] = TypeAdapter(Annotated[list[ApiRequestItem], FailFast()])
 BATCH: TypeAdapter[ApiRequestBatch] = TypeAdapter(ApiRequestBatch)
 FRAME: TypeAdapter[RawBatch] = TypeAdapter(RawBatch)
 

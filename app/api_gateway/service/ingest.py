@@ -62,7 +62,7 @@ WITH inserted AS (
     SELECT $1::uuid, $2::uuid, {_COLUMN_LIST} FROM {rows}
     WHERE $4::bigint IS NULL OR $4::bigint = ({_PRICE_CHANGES})
     ON CONFLICT DO NOTHING
-    RETURNING {', '.join(rollup_sql.COLUMNS_OF_ROWS)}
+    RETURNING {", ".join(rollup_sql.COLUMNS_OF_ROWS)}
 ), deltas AS (
     INSERT INTO api_rollup_deltas ({", ".join(rollup_sql.COLUMNS)})
     {cells}

@@ -34,10 +34,7 @@ def publish_heads(heads: Sequence[Head], *, key: SealKey, folder: Path) -> None:
     """Write the signed heads to the log and behind the others in `folder`."""
     if not heads:
         return
-    lines = [head_line(head, key) for head in heads]
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _alone(folder):
-        _append("".join(f"{line}\n" for line in lines), folder / CURRENT)
+    # The log first: a folder that cannot be written must not keep a head from everybody.
     for head in heads:
         log.info(
             "audit_head",
@@ -47,6 +44,9 @@ def publish_heads(heads: Sequence[Head], *, key: SealKey, folder: Path) -> None:
             key_id=key.id,
             signature=key.signature(head),
         )
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _alone(folder):
+        _append("".join(f"{head_line(head, key)}\n" for head in heads), folder / CURRENT)
 
 
 def published_seals(*, folder: Path, keys: SealKeys) -> PublishedSeals:
