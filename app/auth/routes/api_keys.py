@@ -164,6 +164,7 @@ def update_api_key(api_key_id: UUID) -> Response:
     answers={201: ApiKeyCreatedView},
     errors=(404, 409),
     audit="api_key.rotated",
+    unreplayed="the secret of a key is shown once",
 )
 def rotate_api_key(api_key_id: UUID) -> Response:
     """Make a new key like this one; the old one goes on for `overlap_hours` and ends then.

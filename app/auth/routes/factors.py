@@ -82,6 +82,7 @@ def show_mfa() -> Response:
     answers={201: TotpOfferView},
     errors=(409,),
     unaudited="an offer changes nothing until it is confirmed",
+    unreplayed="the secret of a factor is shown once",
 )
 def create_totp() -> Response:
     """Offer a new authenticator app: its secret, shown this once, as text, URI and QR code (SVG).
@@ -107,6 +108,7 @@ def create_totp() -> Response:
     answers={200: MfaEnabledView},
     errors=(409,),
     audit="mfa.enabled",
+    unreplayed="the answer holds tokens and codes",
 )
 def confirm_totp() -> Response:
     """Enrol the offered app by a code of it; answers recovery codes and new credentials.
@@ -136,6 +138,7 @@ def confirm_totp() -> Response:
     answers={200: TokensView},
     errors=(409,),
     audit="mfa.disabled",
+    unreplayed="the answer holds tokens",
 )
 def disable_totp() -> Response:
     """Remove one's authenticator app and recovery codes; every other session ends.
@@ -157,6 +160,7 @@ def disable_totp() -> Response:
     answers={201: RecoveryCodesView},
     errors=(409,),
     audit="mfa.recovery_codes_renewed",
+    unreplayed="the codes are shown once",
 )
 def create_recovery_codes() -> Response:
     """Make ten new recovery codes; the earlier ones are void. Needs a fresh proof."""
