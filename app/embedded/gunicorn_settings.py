@@ -5,8 +5,10 @@ The application's modules are imported once, before the workers are forked, so t
 application, because connections, threads and locks do not survive a fork.
 """
 
+import gc
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from gevent import monkey
 
@@ -21,6 +23,17 @@ control_socket_disable = True
 graceful_timeout = 30
 timeout = 60
 loglevel = "warning"
+# A batch is thousands of short-lived dicts, none of them a cycle: at Python's own threshold the collector walked
+# the whole application's objects several times for each batch, 15 % of its time.
+COLLECT_AFTER_ALLOCATIONS = 50_000
+
+
+def post_fork(_server: Any, _worker: Any) -> None:
+    """Leave what was imported out of every collection, and collect less often."""
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 20, 20)
+
+
 if Path("/dev/shm").is_dir():  # noqa: S108 - gunicorn makes and unlinks the files itself
     # Where workers show that they live: a slow disk must not look like a dead worker.
     worker_tmp_dir = "/dev/shm"  # noqa: S108

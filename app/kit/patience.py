@@ -8,12 +8,13 @@ tried for 5 s (`connect_timeout`). Tasks and commands may take their time.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import psycopg
+from psycopg.errors import _WaitTimeout as WaitTimeout
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import InvalidatePoolError
 
@@ -34,14 +35,14 @@ class BoundedConnection(psycopg.Connection[Any]):
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Return what the server answers. Raises DatabaseSilent."""
         longest_s = _longest_silence_s.get()
-        if longest_s is None:
+        if longest_s is None or timeout is not None:
             return super().wait(gen, interval, timeout)
         try:
-            return super().wait(_bounded(gen, longest_s), interval, timeout)
-        except DatabaseSilent:
+            return super().wait(gen, interval, longest_s)
+        except WaitTimeout:
             # Else the rollback that follows would wait for the same silence.
             self.close()
-            raise
+            raise DatabaseSilent(f"the database said nothing for {longest_s:g} s") from None
 
 
 def begin_hurry() -> None:
@@ -101,19 +102,3 @@ def bind_ping(engine: Engine) -> None:
 
 def _connect(_dialect: Any, _record: Any, arguments: Any, settings: Any) -> BoundedConnection:
     return BoundedConnection.connect(*arguments, **settings)
-
-
-def _bounded(gen: Generator[Any, Any, Any], longest_s: float) -> Generator[Any, Any, Any]:
-    """Drive psycopg's generator, which is resumed at least each 0.1 s, until the server is silent too long."""
-    give_up_at = time.monotonic() + longest_s
-    try:
-        wanted = next(gen)
-        while True:
-            ready = yield wanted
-            if ready:
-                give_up_at = time.monotonic() + longest_s
-            elif time.monotonic() > give_up_at:
-                raise DatabaseSilent(f"the database said nothing for {longest_s:g} s")
-            wanted = gen.send(ready)
-    except StopIteration as end:
-        return end.value
