@@ -81,9 +81,9 @@ COLUMN_TYPES = dict.fromkeys(
     "group_id": "bigint",
 }
 
-# A thousand of the largest contexts. Sums of them are bigints in the rollups: a sum that did not fit
+# A hundred of the largest contexts. Sums of them are bigints in the rollups: a sum that did not fit
 # would stop the compaction of everybody.
-MAXIMUM_TOKENS = 10**10
+MAXIMUM_TOKENS = 10**9
 
 _TOKEN_UNITS = frozenset(TOKEN_COLUMNS)
 _texts_of = itemgetter(*TEXT_COLUMNS)

@@ -13,6 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from math import ceil
 from typing import Any
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 QUARTER = timedelta(minutes=15)
@@ -79,12 +80,12 @@ class Asked:
     currency: str = "USD"
 
     def query(self) -> str:
-        pairs = [("from", _wire(self.start)), ("to", _wire(self.end)), ("timezone", self.timezone)]
+        pairs = [("from", wire(self.start)), ("to", wire(self.end)), ("timezone", self.timezone)]
         pairs += [("interval", self.interval)] if self.interval else []
         pairs += [("group_by", name) for name in self.group_by]
         for name, values in (self.filters or {}).items():
             pairs += [(name, value) for value in values]
-        return "&".join(f"{name}={value}" for name, value in pairs)
+        return urlencode(pairs)
 
 
 def judged(calls: Iterable[Call], providers: Providers) -> list[Judged]:
@@ -99,7 +100,7 @@ def judged(calls: Iterable[Call], providers: Providers) -> list[Judged]:
 
 def cost_answer(calls: Sequence[Judged], asked: Asked) -> dict[str, Any]:
     """Return the whole answer of GET /analytics/cost but `data_as_of`, numbers of money as Decimal."""
-    start, end = _widened(asked.start, asked.end)
+    start, end = widened(asked.start, asked.end)
     chosen = [call for call in calls if _passes(call, asked)]
     within = [call for call in chosen if start <= call.at < end]
     own = [call for call in within if call.currency == asked.currency]
@@ -172,7 +173,7 @@ def latency_figures(calls: Iterable[Judged]) -> dict[str, Any]:
 
 def within(calls: Iterable[Judged], asked: Asked) -> list[Judged]:
     """Return the calls that a question is about, in every currency."""
-    start, end = _widened(asked.start, asked.end)
+    start, end = widened(asked.start, asked.end)
     return [call for call in calls if start <= call.at < end and _passes(call, asked)]
 
 
@@ -335,7 +336,8 @@ def _ratio(part: Decimal, whole: Decimal) -> Decimal | None:
     return Decimal(int(round(Fraction(part) / Fraction(whole), 6) * 10**6)).scaleb(-6)
 
 
-def _widened(start: datetime, end: datetime) -> tuple[datetime, datetime]:
+def widened(start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    """Return the range widened to whole quarters of an hour."""
     midnight = datetime(1970, 1, 1, tzinfo=UTC)
     return (
         start - (start - midnight) % QUARTER,
@@ -343,5 +345,6 @@ def _widened(start: datetime, end: datetime) -> tuple[datetime, datetime]:
     )
 
 
-def _wire(moment: datetime) -> str:
+def wire(moment: datetime) -> str:
+    """Return the moment as the API writes it."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
