@@ -258,7 +258,8 @@ def main() -> None:
             batches=arguments.batches,
             clients=arguments.clients,
         )
-        compare_singles(product, rounds=3, requests=arguments.singles, clients=8)
+        for clients in (8, 32):
+            compare_singles(product, rounds=3, requests=arguments.singles, clients=clients)
         latency_under_compaction(product, batches=200)
 
 

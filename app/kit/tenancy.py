@@ -100,12 +100,17 @@ def owner_session() -> Iterator[Session]:
         yield session
 
 
+class RoleSession(Session):
+    """A session beside the request's; a class of its own, so that its listener is bound once."""
+
+
 @contextmanager
 def _role_session(role: str) -> Iterator[Session]:
-    with Session(db.engine, info={"role": role}, expire_on_commit=False) as session:
-        event.listen(session, "after_begin", _scope_transaction)
-        with session.begin():
-            yield session
+    with (
+        RoleSession(db.engine, info={"role": role}, expire_on_commit=False) as session,
+        session.begin(),
+    ):
+        yield session
 
 
 def bind_tenancy(engine: Engine) -> None:
@@ -134,3 +139,6 @@ def _scope_transaction(
     # Past SQLAlchemy, because every transaction begins with it: its own execution costs three times that.
     driver: Any = connection.connection.driver_connection
     driver.execute(_SET_SCOPE, (role, organization, statement_timeout()))
+
+
+event.listen(RoleSession, "after_begin", _scope_transaction)

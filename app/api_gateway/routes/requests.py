@@ -33,6 +33,7 @@ from app.api_gateway.schemas.requests import (
 )
 from app.api_gateway.service.ingest import LoggedBatch, log_at_current_prices
 from app.api_gateway.service.requests import cost_parts
+from app.api_gateway.service.single_calls import SINGLE_CALLS
 from app.kit.endpoint import JSON, answered, endpoint, listed, ok, query, raw_body, secret_key
 from app.kit.errors import Conflict, Fault, InvalidPayload, NotFound
 from app.kit.pagination import CursorSigner, filters_of, page_of
@@ -82,12 +83,26 @@ def log_requests() -> Response:
     project = project_of_request(arguments.project_id)
     raw = raw_body()
     read = batches.read_ndjson(raw) if request.mimetype == NDJSON else batches.read_json(raw)
+    now, retention = datetime.now(UTC), _retention()
+    # With a key the answer must be kept in the transaction of its effect, which is then the request's.
+    if read.is_single and "Idempotency-Key" not in request.headers:
+        ((_, item),) = read.items
+        return _single_answer(
+            SINGLE_CALLS.log(
+                organization_id=project.organization_id,
+                project_id=project.id,
+                item=item,
+                now=now,
+                retention=retention,
+            ),
+            project_id=project.id,
+        )
     batch = log_at_current_prices(
         organization_id=project.organization_id,
         project_id=project.id,
         items=read.items,
-        now=datetime.now(UTC),
-        retention=_retention(),
+        now=now,
+        retention=retention,
     )
     if read.is_single:
         return _single_answer(batch, project_id=project.id)
@@ -175,7 +190,10 @@ def _single_answer(batch: LoggedBatch, *, project_id: UUID) -> Response:
         f"/api/v1/api-gateway/requests/{quote(call.id, safe='')}"
         f"?project_id={project_id}&started_at={quote(call.started_at_text(), safe='')}"
     )
-    return answered(created_view(call), status=201, location=location, exclude_none=True)
+    view = created_view(call)
+    # Its index was its place among the calls that were written with it.
+    view.index = 0
+    return answered(view, status=201, location=location, exclude_none=True)
 
 
 def _batch_answer(batch: LoggedBatch, *, read: batches.ReadCalls, shows_all: bool) -> Response:

@@ -88,7 +88,6 @@ def _one_row() -> str:
 
 
 INSERT_STAGED = _insert_from(STAGED, cells=rollup_sql.cells_of_rows("inserted"))
-# A single call is not worth a staging table: its row travels in the parameters.
 INSERT_ONE = _insert_from(_one_row(), cells=rollup_sql.cell_of_one_row("inserted"))
 # One look-up by primary key for each call: as one set the planner reads whole partitions.
 STORED_HASHES = """
@@ -103,6 +102,9 @@ CROSS JOIN LATERAL (
 """
 
 Key = tuple[int, str]
+_NO_ROW: tuple[int, None, None, None] = (0, None, None, None)
+# Up to so many rows travel in parameters, one statement each; a staging table pays only for more.
+FEW = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,15 @@ class LoggedBatch:
         counts = Counter(call.priced[0] for call in self.created)
         return {status: counts.get(status, 0) for status in PricingStatus}
 
+    def of_item(self, index: int) -> LoggedBatch:
+        """Return what became of one item alone."""
+        return LoggedBatch(
+            created=[call for call in self.created if call.index == index],
+            duplicates=[call for call in self.duplicates if call.index == index],
+            conflicts=[call for call in self.conflicts if call.index == index],
+            invalid=[item for item in self.invalid if item.index == index],
+        )
+
 
 def log_at_current_prices(
     *,
@@ -138,6 +149,7 @@ def log_at_current_prices(
     items: Sequence[tuple[int, Mapping[str, Any]]],
     now: datetime,
     retention: timedelta,
+    session: Session | None = None,
 ) -> LoggedBatch:
     """Store the valid items at the prices in force; as log_api_requests otherwise.
 
@@ -154,6 +166,7 @@ def log_at_current_prices(
             now=now,
             retention=retention,
             price_changes=prices.versions.changes,
+            session=session,
         )
         if not batch.is_outdated:
             return batch
@@ -169,12 +182,14 @@ def log_api_requests(
     now: datetime,
     retention: timedelta,
     price_changes: int | None = None,
+    session: Session | None = None,
 ) -> LoggedBatch:
     """Store the valid items with their cost and rollup, each once; return what became of every item.
 
     `items` are (index, item) pairs whose types are already valid. The same (project, started_at, id)
     counts once: within the batch the first one wins. Nothing is committed here. With `price_changes`
     nothing is written, and `is_outdated` says so, unless prices have changed exactly so often.
+    `session` is the request's own unless given.
     """
     batch = LoggedBatch()
     times = AcceptedTimes.around(now, retention=retention, ahead=AHEAD)
@@ -187,6 +202,7 @@ def log_api_requests(
             project_id=project_id,
             price_changes=price_changes,
             batch=batch,
+            session=session or db.session(),
         )
     return batch
 
@@ -220,37 +236,73 @@ def _write(
     project_id: UUID,
     price_changes: int | None,
     batch: LoggedBatch,
+    session: Session,
 ) -> None:
     group_ids = CellDirectory.group_ids(
         project_id=project_id, cells={call.cell for call in fresh.values()}
     )
-    parameters: list[Any] = [organization_id, project_id, len(fresh), price_changes]
-    if len(fresh) == 1:
-        (call,) = fresh.values()
-        connection = _psycopg_connection(db.session())
-        statement, values = INSERT_ONE, call.values(group_ids[call.cell])
-    else:
-        connection = _staging_connection(db.session())
-        # In order of the key: two deliveries of the same calls, shuffled, would else deadlock.
-        text = "".join([call.line(group_ids[call.cell]) for _, call in sorted(fresh.items())])
-        with connection.cursor().copy(COPY_STAGED) as copy:
-            copy.write(text)
-        statement, values = INSERT_STAGED, []
-    # A raw cursor takes $1 as it stands: psycopg would read a statement of this length anew each time.
-    row = RawCursor(connection).execute(statement, [*parameters, *values]).fetchone()
-    count, moments, ids, changes = row if row is not None else (0, None, None, price_changes)
-    if price_changes not in {None, changes}:
+    insert = _insert_few if len(fresh) <= FEW else _insert_staged
+    # In order of the key: two deliveries of the same calls, shuffled, would else deadlock.
+    inserted = insert(
+        [(call, group_ids[call.cell]) for _, call in sorted(fresh.items())],
+        parameters=[organization_id, project_id],
+        price_changes=price_changes,
+        session=session,
+    )
+    if inserted is None:
         batch.is_outdated = True
-        if statement is INSERT_STAGED:
-            connection.execute(EMPTY_STAGED)
         return
-    if count == len(fresh):
-        batch.created.extend(fresh.values())
-        return
-    inserted = set(zip(map(microseconds, moments or ()), ids or (), strict=True))
     batch.created.extend(call for key, call in fresh.items() if key in inserted)
     rest = {key: call for key, call in fresh.items() if key not in inserted}
-    _tell_apart(rest, connection=connection, project_id=project_id, batch=batch)
+    if rest:
+        connection = _psycopg_connection(session)
+        _tell_apart(rest, connection=connection, project_id=project_id, batch=batch)
+
+
+def _insert_few(
+    calls: Sequence[tuple[LoggedCall, int]],
+    *,
+    parameters: Sequence[Any],
+    price_changes: int | None,
+    session: Session,
+) -> set[Key] | None:
+    """Return the keys of the calls that were new; None, and nothing is written, when prices changed."""
+    # A raw cursor takes $1 as it stands: psycopg would read a statement of this length anew each time.
+    cursor = RawCursor(_psycopg_connection(session))
+    inserted: set[Key] = set()
+    expected = price_changes
+    for call, group_id in calls:
+        values = [*parameters, 1, expected, *call.values(group_id)]
+        count, _, _, changes = cursor.execute(INSERT_ONE, values).fetchone() or _NO_ROW
+        if expected not in {None, changes}:
+            return None
+        # Asked of the first: the others are of the same moment, and what is written stays written.
+        expected = None
+        if count:
+            inserted.add((call.started_us, call.id))
+    return inserted
+
+
+def _insert_staged(
+    calls: Sequence[tuple[LoggedCall, int]],
+    *,
+    parameters: Sequence[Any],
+    price_changes: int | None,
+    session: Session,
+) -> set[Key] | None:
+    """Return the keys of the calls that were new; None, and nothing is written, when prices changed."""
+    connection = _staging_connection(session)
+    with connection.cursor().copy(COPY_STAGED) as copy:
+        copy.write("".join([call.line(group_id) for call, group_id in calls]))
+    values = [*parameters, len(calls), price_changes]
+    row = RawCursor(connection).execute(INSERT_STAGED, values).fetchone() or _NO_ROW
+    count, moments, ids, changes = row
+    if price_changes not in {None, changes}:
+        connection.execute(EMPTY_STAGED)
+        return None
+    if count == len(calls):
+        return {(call.started_us, call.id) for call, _ in calls}
+    return set(zip(map(microseconds, moments or ()), ids or (), strict=True))
 
 
 def _tell_apart(
