@@ -13,10 +13,11 @@ from app.api_gateway import tasks as api_gateway_tasks
 from app.audit import tasks as audit_tasks
 from app.auth import tasks as auth_tasks
 from app.kit import idempotency_keys
+from app.kit.encryption import reencryption
 from app.kit.jobs import Every, process, upkeep
 
 # Imported for what they declare; each line one feature.
-MODULES = (upkeep, idempotency_keys, audit_tasks, auth_tasks, api_gateway_tasks)
+MODULES = (upkeep, reencryption, idempotency_keys, audit_tasks, auth_tasks, api_gateway_tasks)
 
 SCHEDULE: dict[str, Every] = {
     "api_gateway.compact_rollups": Every(timedelta(seconds=10)),

@@ -77,7 +77,7 @@ def fill(organization: UUID, project: UUID, *, count: int, start: datetime) -> N
     """Write the calls and what they add to the rollups, slice by slice, and compact."""
     from app.api_gateway.service import rollup_sql
     from app.api_gateway.service.rollups import compact_rollups
-    from app.kit.tenancy import owner_session, system_session
+    from app.kit.tenancy import system_session
 
     names = {"organization": organization, "project": project, "start": start, "count": count}
     with system_session() as session:
@@ -103,6 +103,12 @@ def fill(organization: UUID, project: UUID, *, count: int, start: datetime) -> N
             compact_rollups(session)
         print(f"\r  {high + 1:,} of {count:,} calls", end="", flush=True)
     print()
+
+
+def analyze() -> None:
+    """Tell the planner what is there, once all is filled: between fills it would plan for one project only."""
+    from app.kit.tenancy import owner_session
+
     with owner_session() as session:
         for table in (
             "measurements.api_requests",
@@ -225,6 +231,7 @@ def _run(home: Path, *, small: int, large: int) -> None:
                 )
         for count, project in projects.items():
             fill(organization, project, count=count, start=start)
+        analyze()
         with organization_scope(organization):
             few = measure(projects[small], start=start, label=f"{small:>10,} calls")
             many = measure(projects[large], start=start, label=f"{large:>10,} calls")
