@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 BIN := .venv/bin
 
-.PHONY: install run test lint format types imports dependencies spelling dead shell compose check bench footprint
+.PHONY: install run test lint format types imports dependencies spelling dead shell compose check bench footprint openapi
 
 install:            ## .venv with the tools for tests and checks
 	./setup.sh install dev
@@ -49,7 +49,12 @@ check: lint types imports dependencies spelling shell compose
 bench:              ## the speed claims of the README, as ratios
 	$(PYTHON) benchmarks/ingest.py
 	$(PYTHON) benchmarks/analytics.py
+	$(PYTHON) benchmarks/outbox.py
+	$(PYTHON) benchmarks/encryption.py
 	$(PYTHON) benchmarks/footprint.py
+
+openapi:            ## docs/openapi.json from the declared endpoints
+	$(PYTHON) scripts/openapi.py
 
 footprint:          ## memory of the idle product, time of the second start
 	$(PYTHON) benchmarks/footprint.py
