@@ -115,7 +115,7 @@ class NoCookieSessions(SessionInterface):
         del app, request
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        raise NotImplementedError("there are no cookie sessions")
+        raise RuntimeError("no cookie session is ever opened")
 
 
 def _bind_requests(app: Flask) -> None:
