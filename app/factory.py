@@ -115,6 +115,7 @@ class NoCookieSessions(SessionInterface):
         del app, request
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        del app, session, response
         raise RuntimeError("no cookie session is ever opened")
 
 
